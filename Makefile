@@ -1,0 +1,100 @@
+# Makefile for failover, and for a CoreDNS that has it.
+
+SHELL       := bash
+.SHELLFLAGS := -e -u -o pipefail -c
+
+GITCOMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
+LDFLAGS   ?= -s -w -X github.com/coredns/coredns/coremain.GitCommit=$(GITCOMMIT)
+
+# What `make test` calls besides Go, as program:package, with Debian's names for the packages.
+NEEDS       ?= cc:build-essential dig:bind9-dnsutils delv:bind9-dnsutils
+TESTTIMEOUT ?= 20m
+FUZZTIME    ?= 1m
+BENCH       ?= .
+
+# The month the manual page shows. It moves with a release, never with the clock:
+# the same README.md must make the same page.
+MAN_DATE := 2026-11-01
+
+# CoreDNS takes minutes to compile, and other flags compile all of it again. Whatever is not a
+# test shares these, which are the ones CoreDNS is released with.
+PLAIN := CGO_ENABLED=0 GOFLAGS='$(strip $(shell go env GOFLAGS) -trimpath -tags=grpcnotrace)'
+
+# The versions of the tools, and their checksums, stand in a module of their own.
+TOOL := $(PLAIN) go tool -modfile=tools/go.mod
+
+.PHONY: all
+all: build
+
+.PHONY: build
+build:
+	$(PLAIN) go build -ldflags='$(LDFLAGS)' -o coredns ./cmd/coredns
+
+# Everything is compiled before the first test starts, so that no test's clock runs while the
+# compiler has the processors.
+.PHONY: test
+test: test-deps
+	$(PLAIN) go vet ./...
+	go build -race . github.com/coredns/coredns/core/plugin
+	go test -race -timeout $(TESTTIMEOUT) ./...
+
+.PHONY: test-deps
+test-deps:
+	@programs= packages=; \
+	for need in $(NEEDS); do \
+	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${need%%:*}" >/dev/null && continue; \
+	    programs+=" $${need%%:*}" packages+=" $${need#*:}"; \
+	done; \
+	[ -n "$$programs" ] || exit 0; \
+	root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+	if ! command -v apt-get $$root >/dev/null; then \
+	    echo "The tests need these programs, please install them:$$programs (on Debian:$$packages)" >&2; \
+	    exit 1; \
+	fi; \
+	set -x; $$root apt-get -qq update; \
+	$$root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$packages
+
+.PHONY: lint
+lint:
+	$(TOOL) golangci-lint run ./...
+
+# Each native fuzz target of each package, one after the other.
+.PHONY: fuzz
+fuzz:
+	@grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r dir; do \
+	    targets=$$(go test -list '^Fuzz' "$$dir" | sed -n '/^Fuzz/p'); \
+	    for target in $$targets; do \
+	        echo "== $$dir $$target"; \
+	        go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir" </dev/null; \
+	    done; \
+	done
+
+.PHONY: bench
+bench:
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+# The demo, with the flags the rest was compiled with; `go run ./cmd/demo` does the same.
+.PHONY: demo
+demo:
+	@$(PLAIN) go run ./cmd/demo
+
+# The manual page is README.md from its first section on, under the header CoreDNS gives its own.
+define MANPAGE
+{ printf '%%%%%%\n title = "coredns-failover 7"\n area = "CoreDNS"\n workgroup = "CoreDNS Plugins"\n'; \
+  printf ' date = %sT00:00:00Z\n%%%%%%\n\n' '$(MAN_DATE)'; \
+  sed -n '/^## Name/,$$p' README.md; } | $(TOOL) mmark -man
+endef
+
+.PHONY: man
+man:
+	mkdir -p man
+	$(MANPAGE) > man/coredns-failover.7
+
+.PHONY: man-check
+man-check:
+	@$(MANPAGE) | diff -u man/coredns-failover.7 - || \
+	    { echo "man/coredns-failover.7 is not what README.md makes: run 'make man'" >&2; exit 1; }
+
+.PHONY: clean
+clean:
+	rm -f coredns

@@ -1,0 +1,127 @@
+package failover
+
+import (
+	"strings"
+
+	"github.com/coredns-failover/failover/plugin/pool"
+
+	"github.com/miekg/dns"
+)
+
+// answer is the reply to a query for the addresses of a pool. The message is the query's own; its
+// records belong to the snapshot.
+func (p *livePool) answer(r *dns.Msg, z *zone, s *snapshot) *dns.Msg {
+	q := r.Question[0]
+	var m *dns.Msg
+	switch s.choice.Reply {
+	case pool.NXDomain:
+		m = negative(r, z, dns.RcodeNameError, s.ttl)
+	case pool.ServFail:
+		m = new(dns.Msg).SetRcode(r, dns.RcodeServerFailure)
+	case pool.Refused:
+		m = new(dns.Msg).SetRcode(r, dns.RcodeRefused)
+	default:
+		rrs := p.addresses(s, q.Qtype, q.Name)
+		if len(rrs) == 0 {
+			m = negative(r, z, dns.RcodeSuccess, s.ttl)
+			break
+		}
+		m = new(dns.Msg).SetReply(r)
+		m.Authoritative = true
+		m.Answer = rrs
+	}
+	if s.extended != nil && r.IsEdns0() != nil {
+		// The server fills in all but the option, for it is the one to know what the client can take.
+		m.Extra = []dns.RR{&dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}, Option: []dns.EDNS0{s.extended}}}
+	}
+	return m
+}
+
+// negative is the reply that there is no such name or no such data, with the SOA that lets resolvers
+// remember it for ttl (RFC 2308).
+func negative(r *dns.Msg, z *zone, rcode int, ttl uint32) *dns.Msg {
+	m := new(dns.Msg).SetRcode(r, rcode)
+	m.Authoritative = true
+	m.Ns = []dns.RR{z.soa(r.Question[0].Name, ttl)}
+	return m
+}
+
+// negativeTTL is how long resolvers may remember that a name or type does not exist: as long as the
+// pool's addresses, or the least that is usual where no one pool is asked for.
+func negativeTTL(s *snapshot) uint32 {
+	if s != nil {
+		return s.ttl
+	}
+	return uint32(defaults().MinTTL.Seconds())
+}
+
+// isUnknown says whether a query came to the end of the chain without an answer. CoreDNS has no error
+// value for that, only plugin.NextOrFailure's text.
+func isUnknown(rcode int, err error) bool {
+	return rcode == dns.RcodeServerFailure && err != nil && strings.HasSuffix(err.Error(), "no next plugin found")
+}
+
+// existing is the writer for the next plugin's answer about a name that exists here.
+type existing struct {
+	dns.ResponseWriter
+	query *dns.Msg
+	zone  *zone
+	ttl   uint32
+}
+
+// WriteMsg passes m on, and a denial of the name as one of its type only.
+func (e *existing) WriteMsg(m *dns.Msg) error {
+	if len(m.Answer) > 0 || m.Rcode != dns.RcodeNameError && !(m.Rcode == dns.RcodeSuccess && isBare(m)) {
+		return e.ResponseWriter.WriteMsg(m)
+	}
+	if e.ofApex() {
+		return e.ResponseWriter.WriteMsg(e.own())
+	}
+	own := e.own()
+	nodata := *m // m and its records are the next plugin's
+	nodata.Rcode = dns.RcodeSuccess
+	nodata.AuthenticatedData = false
+	nodata.Ns = own.Ns
+	for _, rr := range m.Ns {
+		if rr.Header().Rrtype == dns.TypeSOA {
+			nodata.Ns = []dns.RR{rr} // without the proof that there is no such name (RFC 8198)
+		}
+	}
+	return e.ResponseWriter.WriteMsg(&nodata)
+}
+
+// isBare says whether m has nothing but an OPT record: no answer, no referral, no SOA.
+func isBare(m *dns.Msg) bool {
+	return len(m.Answer) == 0 && len(m.Ns) == 0 && (len(m.Extra) == 0 || len(m.Extra) == 1 && m.IsEdns0() != nil)
+}
+
+// ofApex says whether the query is for the zone's own SOA.
+func (e *existing) ofApex() bool {
+	q := e.query.Question[0]
+	return q.Qtype == dns.TypeSOA && strings.EqualFold(q.Name, e.zone.origin)
+}
+
+// own is the answer where the next plugin has none.
+func (e *existing) own() *dns.Msg {
+	m := negative(e.query, e.zone, dns.RcodeSuccess, e.ttl)
+	if e.ofApex() {
+		m.Answer, m.Ns = m.Ns, nil
+	}
+	return m
+}
+
+// known is a writer that lets through only what shows that a name exists: data or NODATA from an
+// authority for it.
+type known struct {
+	dns.ResponseWriter
+	written bool
+}
+
+// WriteMsg passes m on or drops it.
+func (k *known) WriteMsg(m *dns.Msg) error {
+	if m.Rcode != dns.RcodeSuccess || !m.Authoritative || len(m.Answer) == 0 && len(m.Ns) == 0 {
+		return nil
+	}
+	k.written = true
+	return k.ResponseWriter.WriteMsg(m)
+}

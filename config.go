@@ -1,0 +1,503 @@
+package failover
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/probe"
+
+	"github.com/coredns/coredns/plugin/pkg/durations"
+)
+
+// position is a place in the Corefile.
+type position struct {
+	file string
+	line int
+}
+
+// errorf is an error in the Corefile, in the form that all of CoreDNS uses.
+func (p position) errorf(format string, args ...any) error {
+	return fmt.Errorf("%s:%d - Error during parsing: %s", p.file, p.line, fmt.Sprintf(format, args...))
+}
+
+// property is one line of a directive's block.
+type property struct {
+	position
+	word string
+	args []string
+}
+
+// directive is one failover directive as it stands in the Corefile.
+type directive struct {
+	position
+	args       []string
+	properties []property
+}
+
+// config is what one directive asks for, with what the server block's defaults say about the rest.
+type config struct {
+	pool.Pool
+	names    []string
+	probes   []property
+	specs    []probe.Spec // of probes
+	settings monitor.Settings
+	startup  time.Duration
+	said     map[string]property // the properties of this directive, the latest of each word
+	position position
+}
+
+// defaults are the values of the properties that a Corefile does not mention.
+func defaults() config {
+	return config{
+		Pool: pool.Pool{
+			Min:      pool.Min{Count: 1},
+			Fallback: pool.Fallback{Word: "all"},
+			MinTTL:   5 * time.Second,
+			MaxTTL:   time.Minute,
+		},
+		settings: monitor.Settings{
+			Interval: 5 * time.Second,
+			Recheck:  time.Second,
+			Timeout:  2 * time.Second,
+			Fall:     3,
+			Rise:     2,
+		},
+		startup: 3 * time.Second,
+	}
+}
+
+// properties are the words of a directive's block and what each of them does.
+var properties = map[string]func(*config, property) error{
+	"primary":  (*config).tier,
+	"backup":   (*config).tier,
+	"probe":    (*config).probe,
+	"interval": duration(100*time.Millisecond, 24*time.Hour, func(c *config) *time.Duration { return &c.settings.Interval }),
+	"recheck":  duration(10*time.Millisecond, 24*time.Hour, func(c *config) *time.Duration { return &c.settings.Recheck }),
+	"timeout":  duration(10*time.Millisecond, 24*time.Hour, func(c *config) *time.Duration { return &c.settings.Timeout }),
+	"fall":     (*config).fall,
+	"rise":     (*config).rise,
+	"hold":     duration(0, 24*time.Hour, func(c *config) *time.Duration { return &c.Hold }),
+	"min":      (*config).min,
+	"answer":   (*config).answer,
+	"order":    (*config).order,
+	"prefer":   (*config).prefer,
+	"fallback": (*config).fallback,
+	"ttl":      (*config).ttl,
+	"startup":  duration(0, 10*time.Minute, func(c *config) *time.Duration { return &c.startup }),
+}
+
+// repeatable are the properties that may be said more than once.
+var repeatable = []string{"backup", "probe"}
+
+// configure makes the pools of one server block out of its directives. zones are the server block's,
+// normalised. root is where relative names of files begin.
+func configure(directives []directive, zones []string, root string) ([]*config, error) {
+	base := defaults()
+	var own []directive
+	for _, d := range directives {
+		if len(d.args) > 0 || slices.ContainsFunc(d.properties, ofMembers) {
+			own = append(own, d)
+			continue
+		}
+		if base.said != nil {
+			return nil, d.errorf("second failover without NAME, want the defaults of a server block in one place, line %d", base.position.line)
+		}
+		if err := base.read(d); err != nil {
+			return nil, err
+		}
+		base.position = d.position
+	}
+	if len(own) == 0 {
+		return nil, directives[0].errorf("no pool in this server block, want failover NAME... ADDRESS...")
+	}
+	if err := base.check(); err != nil {
+		return nil, err
+	}
+	if err := base.parseProbes("example.org", root); err != nil {
+		return nil, err
+	}
+
+	configs := make([]*config, 0, len(own))
+	taken := make(map[string]int)
+	for _, d := range own {
+		c, err := base.own(d, zones, root)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range c.names {
+			if line, ok := taken[name]; ok {
+				return nil, d.errorf("name %q is already in the pool of line %d, want each name in one pool", name, line)
+			}
+			taken[name] = d.line
+		}
+		configs = append(configs, c)
+	}
+	return configs, nil
+}
+
+// ofMembers says whether a property belongs to one pool and cannot be a default.
+func ofMembers(p property) bool { return p.word == "primary" || p.word == "backup" }
+
+// own is the config of a directive that has a pool of its own; base holds the defaults.
+func (base config) own(d directive, zones []string, root string) (*config, error) {
+	c := base
+	c.position = d.position
+	if err := c.arguments(d, zones); err != nil {
+		return nil, err
+	}
+	if err := c.read(d); err != nil {
+		return nil, err
+	}
+	if len(c.Tiers) == 0 || len(c.Tiers[0]) == 0 {
+		return nil, d.errorf("pool %q has no primary member, want at least one ADDRESS", c.names[0])
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	// A wildcard is no host that a server could be asked for.
+	host := strings.TrimSuffix(c.names[0], ".")
+	if strings.HasPrefix(host, "*") {
+		host = ""
+	}
+	if err := c.parseProbes(host, root); err != nil {
+		return nil, err
+	}
+	return &c, c.members()
+}
+
+// arguments reads the directive's own line: names first, then the addresses of the first tier.
+func (c *config) arguments(d directive, zones []string) error {
+	for i, arg := range d.args {
+		if isAddress(arg) {
+			return c.addTier(d.position, d.args[i:])
+		}
+		name, err := parseName(arg)
+		if err != nil {
+			return d.errorf("%v", err)
+		}
+		if zoneOf(name, zones) == "" {
+			return d.errorf("name %q is outside of the server block, want a name in %s", arg, strings.Join(zones, ", "))
+		}
+		if slices.Contains(c.names, name) {
+			return d.errorf("name %q stands here twice", arg)
+		}
+		c.names = append(c.names, name)
+	}
+	if len(c.names) == 0 {
+		return d.errorf("a pool without a NAME, want failover NAME... ADDRESS...")
+	}
+	return nil
+}
+
+// read applies the properties of a directive.
+func (c *config) read(d directive) error {
+	c.said = make(map[string]property)
+	for _, p := range d.properties {
+		apply, ok := properties[p.word]
+		if !ok {
+			return p.errorf("unknown property %q, want one of %s", p.word, strings.Join(slices.Sorted(maps.Keys(properties)), ", "))
+		}
+		if before, again := c.said[p.word]; again && !slices.Contains(repeatable, p.word) {
+			return p.errorf("property %q stands here twice, first in line %d", p.word, before.line)
+		}
+		if len(p.args) == 0 {
+			return p.errorf("property %q has no value", p.word)
+		}
+		if err := apply(c, p); err != nil {
+			return err
+		}
+		c.said[p.word] = p
+	}
+	return nil
+}
+
+// tier reads a primary or backup line.
+func (c *config) tier(p property) error {
+	if p.word == "backup" && len(c.Tiers) == 0 {
+		c.Tiers = append(c.Tiers, nil) // the primary line may come after it
+	}
+	if p.word == "primary" && len(c.Tiers) > 0 {
+		if c.Tiers[0] != nil {
+			return p.errorf("second primary tier, want the addresses in one place: here or on the line of the directive")
+		}
+		tiers := c.Tiers
+		c.Tiers = nil
+		err := c.addTier(p.position, p.args)
+		c.Tiers = append(c.Tiers, tiers[1:]...)
+		return err
+	}
+	return c.addTier(p.position, p.args)
+}
+
+func (c *config) addTier(at position, args []string) error {
+	tier := make([]pool.Member, 0, len(args))
+	for _, arg := range args {
+		m, err := parseMember(arg)
+		if err != nil {
+			return at.errorf("%v", err)
+		}
+		tier = append(tier, m)
+	}
+	c.Tiers = append(c.Tiers, tier)
+	return nil
+}
+
+// probe keeps the line: what it means depends on the pool's first name. A pool's own probe lines take
+// the place of the default ones.
+func (c *config) probe(p property) error {
+	if _, more := c.said["probe"]; !more {
+		c.probes = nil
+	}
+	c.probes = append(slices.Clip(c.probes), p)
+	return nil
+}
+
+// duration is a property that is one duration from low to high.
+func duration(low, high time.Duration, field func(*config) *time.Duration) func(*config, property) error {
+	return func(c *config, p property) error {
+		if err := p.takes(1); err != nil {
+			return err
+		}
+		d, err := durations.NewDurationFromArg(p.args[0])
+		if err != nil || d < low || d > high {
+			return p.errorf("%s %q, want a duration from %s to %s", p.word, p.args[0], short(low), short(high))
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+// short is a duration without the zero units that time.Duration prints.
+func short(d time.Duration) string {
+	s := d.String()
+	if d >= time.Minute {
+		s = strings.TrimSuffix(strings.TrimSuffix(s, "0s"), "0m")
+	}
+	return s
+}
+
+// takes checks the number of a property's values.
+func (p property) takes(most int) error {
+	if len(p.args) > most {
+		return p.errorf("%s has %q after its value, want nothing there", p.word, p.args[most])
+	}
+	return nil
+}
+
+// count reads a number from 1 to high.
+func (p property) count(arg string, high int) (int, error) {
+	n, err := strconv.Atoi(arg)
+	if err != nil || n < 1 || n > high {
+		return 0, p.errorf("%s %q, want a number from 1 to %d", p.word, arg, high)
+	}
+	return n, nil
+}
+
+// maxCount bounds rise and fall: at the default pace a hundred results already take minutes.
+const maxCount = 100
+
+func (c *config) fall(p property) (err error) {
+	if err := p.takes(2); err != nil {
+		return err
+	}
+	c.settings.Window = 0
+	if c.settings.Fall, err = p.count(p.args[0], maxCount); err != nil || len(p.args) == 1 {
+		return err
+	}
+	if c.settings.Window, err = p.count(p.args[1], monitor.MaxWindow); err != nil {
+		return err
+	}
+	if c.settings.Window < c.settings.Fall {
+		return p.errorf("fall %s %s can never be reached, want a window of at least %s results", p.args[0], p.args[1], p.args[0])
+	}
+	return nil
+}
+
+func (c *config) rise(p property) (err error) {
+	if err := p.takes(1); err != nil {
+		return err
+	}
+	c.settings.Rise, err = p.count(p.args[0], maxCount)
+	return err
+}
+
+func (c *config) min(p property) (err error) {
+	if err := p.takes(1); err != nil {
+		return err
+	}
+	if share, ok := strings.CutSuffix(p.args[0], "%"); ok {
+		n, err := strconv.Atoi(share)
+		if err != nil || n < 1 || n > 100 {
+			return p.errorf("min %q, want a share from 1%% to 100%%", p.args[0])
+		}
+		c.Min = pool.Min{Count: n, Percent: true}
+		return nil
+	}
+	n, err := strconv.Atoi(p.args[0])
+	if err != nil || n < 1 {
+		return p.errorf("min %q, want a number of members from 1, or a share such as 50%%", p.args[0])
+	}
+	c.Min = pool.Min{Count: n}
+	return nil
+}
+
+func (c *config) answer(p property) error {
+	if err := p.takes(1); err != nil {
+		return err
+	}
+	if p.args[0] == "all" {
+		c.Answer = 0
+		return nil
+	}
+	n, err := strconv.Atoi(p.args[0])
+	if err != nil || n < 1 {
+		return p.errorf("answer %q, want all or a number of addresses from 1", p.args[0])
+	}
+	c.Answer = n
+	return nil
+}
+
+func (c *config) order(p property) error {
+	if err := p.takes(1); err != nil {
+		return err
+	}
+	orders := []string{"fixed", "sorted", "cyclic", "random"} // in the order of pool.Order
+	i := slices.Index(orders, p.args[0])
+	if i < 0 {
+		return p.errorf("order %q, want one of %s", p.args[0], strings.Join(orders, ", "))
+	}
+	c.Order = pool.Order(i) // #nosec G115 -- 0 to 3
+	return nil
+}
+
+func (c *config) prefer(p property) error {
+	c.Prefer = nil
+	for _, arg := range p.args {
+		network, err := netip.ParsePrefix(arg)
+		if err != nil {
+			return p.errorf("prefer %q, want a network such as 192.0.2.0/24", arg)
+		}
+		if slices.Contains(c.Prefer, network.Masked()) {
+			return p.errorf("prefer %q stands here twice", arg)
+		}
+		c.Prefer = append(c.Prefer, network.Masked())
+	}
+	return nil
+}
+
+// fallbacks are the words of the fallback property; anything else has to be addresses.
+var fallbacks = map[string]pool.Fallback{
+	"all":      {Reply: pool.Addresses, Members: pool.All},
+	"primary":  {Reply: pool.Addresses, Members: pool.Primary},
+	"last":     {Reply: pool.Addresses, Members: pool.Last},
+	"none":     {Reply: pool.NoData},
+	"nxdomain": {Reply: pool.NXDomain},
+	"servfail": {Reply: pool.ServFail},
+	"refused":  {Reply: pool.Refused},
+	"next":     {Reply: pool.Next},
+}
+
+func (c *config) fallback(p property) error {
+	if f, ok := fallbacks[p.args[0]]; ok {
+		c.Fallback = f
+		c.Fallback.Word = p.args[0]
+		return p.takes(1)
+	}
+	c.Fallback = pool.Fallback{Members: pool.Others, Word: strings.Join(p.args, " ")}
+	for _, arg := range p.args {
+		addr, err := parseAddr(arg)
+		if err != nil {
+			return p.errorf("fallback %q, want one of %s, or IP addresses", arg, strings.Join(slices.Sorted(maps.Keys(fallbacks)), ", "))
+		}
+		m := pool.Member{Addr: addr}
+		if slices.Contains(c.Fallback.Other, m) {
+			return p.errorf("fallback %q stands here twice", arg)
+		}
+		c.Fallback.Other = append(c.Fallback.Other, m)
+	}
+	return nil
+}
+
+// maxTTL is a week: what RFC 8767, section 4, would have resolvers keep at most.
+const maxTTL = 7 * 24 * time.Hour
+
+func (c *config) ttl(p property) error {
+	if err := p.takes(2); err != nil {
+		return err
+	}
+	var bounds [2]time.Duration
+	for i, arg := range p.args {
+		d, err := durations.NewDurationFromArg(arg)
+		if err != nil || d < time.Second || d > maxTTL || d%time.Second != 0 {
+			return p.errorf("ttl %q, want whole seconds from 1s to %s", arg, short(maxTTL))
+		}
+		bounds[i] = d
+	}
+	c.MinTTL, c.MaxTTL = bounds[0], bounds[len(p.args)-1]
+	if c.MinTTL > c.MaxTTL {
+		return p.errorf("ttl %s %s, want the smaller one first", p.args[0], p.args[1])
+	}
+	return nil
+}
+
+// check looks at what one property means for another.
+func (c *config) check() error {
+	s := &c.settings
+	for _, d := range []struct {
+		word  string
+		value *time.Duration
+	}{{"recheck", &s.Recheck}, {"timeout", &s.Timeout}} {
+		if p, said := c.said[d.word]; said && *d.value > s.Interval {
+			return p.errorf("%s %q is longer than the interval of %s, want no more than that", d.word, p.args[0], short(s.Interval))
+		}
+		*d.value = min(*d.value, s.Interval) // a default gives way to a short interval
+	}
+	return nil
+}
+
+// parseProbes makes the probes of the pool. name takes the place of a host that a URL does not give.
+func (c *config) parseProbes(name, root string) error {
+	if len(c.probes) == 0 {
+		spec, err := probe.Parse([]string{"tcp://"}, name, root)
+		c.specs = []probe.Spec{spec}
+		return err
+	}
+	c.specs = make([]probe.Spec, 0, len(c.probes))
+	for _, p := range c.probes {
+		spec, err := probe.Parse(p.args, name, root)
+		if err != nil {
+			return p.errorf("probe: %v", err)
+		}
+		c.specs = append(c.specs, spec)
+	}
+	return nil
+}
+
+// members checks the members of the pool as a whole.
+func (c *config) members() error {
+	seen := make(map[netip.Addr]bool, c.Size())
+	for i, tier := range c.Tiers {
+		for _, m := range tier {
+			if seen[m.Addr] {
+				return c.position.errorf("address %q is in pool %q twice", m.Addr, c.names[0])
+			}
+			seen[m.Addr] = true
+			for _, spec := range c.specs {
+				if _, err := spec.Target(netip.AddrPortFrom(m.Addr, m.Port)); err != nil {
+					return c.position.errorf("member %q of pool %q: %v", m, c.names[0], err)
+				}
+			}
+		}
+		if c.Min.Of(len(tier)) > len(tier) {
+			return c.position.errorf("min %d can never be reached in tier %d of pool %q, which has %d members", c.Min.Count, i, c.names[0], len(tier))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,161 @@
+// Package failover is a CoreDNS plugin whose names answer with the addresses that work, in the order
+// the operator chose.
+package failover
+
+import (
+	"context"
+	"strings"
+
+	"github.com/coredns-failover/failover/plugin/pool"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/metadata"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+
+	"github.com/coredns/coredns/request"
+
+	"github.com/miekg/dns"
+)
+
+// Version is the version of this plugin.
+const Version = "0.1.0"
+
+var log = clog.NewWithPlugin("failover")
+
+// Failover answers for the names of one server block. It is a value: each chain of plugins has its
+// own, with its own Next, and all of a server block share the rest.
+type Failover struct {
+	Next plugin.Handler
+	*block
+}
+
+// block is what the failover directives of one server block come to.
+type block struct {
+	names      *names // never written to after setup
+	bypass     []string
+	generation *generation
+
+	// zonesBelow says whether plugins further down the chain know zones of their own, so that a name
+	// may exist that a wildcard must not answer for. Set before the first query.
+	zonesBelow bool
+}
+
+// newBlock makes a server block's pools and adds them to the generation.
+func newBlock(g *generation, configs []*config, zones []string, key string) *block {
+	pools := make([]*livePool, 0, len(configs))
+	var all []string
+	for _, c := range configs {
+		pools = append(pools, newLivePool(c, key))
+		all = append(all, c.names...)
+	}
+	g.pools = append(g.pools, pools...)
+	return &block{names: makeNames(pools, zones, g.zone), bypass: bypassZones(all), generation: g}
+}
+
+// Name implements the plugin.Handler interface.
+func (f Failover) Name() string { return "failover" }
+
+// ServeDNS implements the plugin.Handler interface.
+func (f Failover) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	if r.Opcode != dns.OpcodeQuery || len(r.Question) != 1 || r.Question[0].Qclass != dns.ClassINET ||
+		r.Question[0].Qtype == dns.TypeAXFR || r.Question[0].Qtype == dns.TypeIXFR {
+		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+	}
+	name := strings.ToLower(r.Question[0].Name)
+	e := f.names.find(name)
+	if e == nil {
+		return f.serveUnknown(ctx, w, r, name)
+	}
+	if e.pool == nil {
+		return f.serveOther(ctx, w, r, e.zone, nil)
+	}
+	return f.servePool(ctx, w, r, e.zone, e.pool)
+}
+
+// servePool answers a query for a name of a pool.
+func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone, p *livePool) (int, error) {
+	s := p.now.Load()
+	switch r.Question[0].Qtype {
+	case dns.TypeA, dns.TypeAAAA, dns.TypeANY:
+	default:
+		return f.serveOther(ctx, w, r, z, s)
+	}
+	p.counted.add(ctx, p.names[0], s.tier)
+	if s.choice.Reply == pool.Next {
+		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+	}
+	return dns.RcodeSuccess, w.WriteMsg(p.answer(r, z, s))
+}
+
+// serveOther has the next plugin answer for a name that exists here without being of the type asked
+// for: a zone file may know more of it. It says NODATA where the next plugin has no such name. s is nil
+// for a name that is no pool's.
+func (f Failover) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone, s *snapshot) (int, error) {
+	e := &existing{ResponseWriter: w, query: r, zone: z, ttl: negativeTTL(s)}
+	rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, e, r)
+	if !isUnknown(rcode, err) {
+		return rcode, err
+	}
+	return dns.RcodeSuccess, w.WriteMsg(e.own())
+}
+
+// serveUnknown passes on a query for a name that does not exist here, unless a wildcard covers it.
+// Where nobody further down knows the zone of a pool either, the name does not exist at all.
+func (f Failover) serveUnknown(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string) (int, error) {
+	if f.names.wildcards {
+		if e := f.names.closest(name); e != nil && e.wildcard != nil {
+			return f.serveWildcard(ctx, w, r, e)
+		}
+	}
+	rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+	if !isUnknown(rcode, err) {
+		return rcode, err
+	}
+	e := f.names.closest(name)
+	if e == nil {
+		return rcode, err
+	}
+	return dns.RcodeSuccess, w.WriteMsg(negative(r, e.zone, dns.RcodeNameError, negativeTTL(nil)))
+}
+
+// serveWildcard answers for a name below e, unless the next plugins know that name: a wildcard never
+// covers a name that exists (RFC 4592, section 2.2.1).
+func (f Failover) serveWildcard(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, e *entry) (int, error) {
+	if f.zonesBelow {
+		known := &known{ResponseWriter: w}
+		rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, known, r)
+		if known.written {
+			return rcode, err
+		}
+	}
+	return f.servePool(ctx, w, r, e.zone, e.wildcard)
+}
+
+// Metadata implements the metadata.Provider interface.
+func (f Failover) Metadata(ctx context.Context, state request.Request) context.Context {
+	name := state.Name()
+	e := f.names.find(name)
+	var p *livePool
+	switch {
+	case e != nil:
+		p = e.pool
+	case f.names.wildcards:
+		if e = f.names.closest(name); e != nil {
+			p = e.wildcard
+		}
+	}
+	if p != nil {
+		metadata.SetValueFunc(ctx, "failover/pool", func() string { return p.names[0] })
+		metadata.SetValueFunc(ctx, "failover/tier", func() string { return p.now.Load().tier })
+	}
+	return ctx
+}
+
+// Ready implements the ready.Readiness interface: it tells whether the members have been asked, never
+// whether they are up. One generation is ready as a whole, because CoreDNS keeps one entry for a
+// plugin, whatever the number of server blocks.
+func (f Failover) Ready() bool { return f.generation.answering() }
+
+// CacheBypassZones implements the cache.ZoneBypasser interface: a transition has to show in the very
+// next answer.
+func (f Failover) CacheBypassZones() []string { return f.bypass }

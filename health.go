@@ -1,0 +1,253 @@
+package failover
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/probe"
+)
+
+// livePool is a pool with the checks of its members and the answers that follow from them.
+type livePool struct {
+	pool.Pool
+	names    []string // it answers for, never empty; the first is its name in logs and metrics
+	zones    []*zone  // of the names
+	key      string   // the same for the same pool in the next generation of the Corefile
+	probes   []probe.Spec
+	settings monitor.Settings
+	startup  time.Duration
+
+	now     atomic.Pointer[snapshot] // replaced, never written to; nil until start
+	stale   atomic.Bool              // something has changed since now was made
+	turns   turns
+	counted counters
+
+	mu         sync.Mutex // guards the rest, among writers
+	generation *generation
+	checks     []*monitor.Check // len(probes) of each member; nil before start and after stop
+	status     []monitor.Status // of each member, as last made known
+	last       []int            // the members used before a fallback
+	settled    bool             // every member has had a status
+	timer      *time.Timer      // the end of a hold
+}
+
+// newLivePool makes a pool that does nothing yet. key is that of its server block.
+func newLivePool(c *config, key string) *livePool {
+	return &livePool{
+		Pool:     c.Pool,
+		names:    c.names,
+		key:      key + " " + c.names[0],
+		probes:   c.specs,
+		settings: c.settings,
+		startup:  c.startup,
+	}
+}
+
+// start acquires the checks and makes the first snapshot. before is this pool's predecessor, which
+// is still answering, or nil.
+func (p *livePool) start(g *generation, before *livePool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.generation = g
+	p.checks = make([]*monitor.Check, 0, p.Size()*len(p.probes))
+	for _, tier := range p.Tiers {
+		for _, member := range tier {
+			for _, spec := range p.probes {
+				target, _ := spec.Target(netip.AddrPortFrom(member.Addr, member.Port)) // setup has seen that there is one
+				p.checks = append(p.checks, g.monitor.Acquire(spec.Prober, target, &p.settings, p))
+			}
+		}
+	}
+	p.status = make([]monitor.Status, p.Size())
+	members := p.members()
+	for i, s := range members {
+		p.status[i] = s.status
+	}
+	if before != nil {
+		p.last = before.lastOf(p)
+	}
+	p.publish(members)
+	if before == nil || !p.now.Load().same(before.now.Load()) {
+		p.moved()
+	}
+}
+
+// lastOf translates the members used last into the indexes of the pool that follows.
+func (p *livePool) lastOf(next *livePool) []int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	index := make(map[netip.Addr]int, next.Size())
+	for i := range next.Size() {
+		index[next.Member(i).Addr] = i
+	}
+	var last []int
+	for _, i := range p.last {
+		if j, ok := index[p.Member(i).Addr]; ok {
+			last = append(last, j)
+		}
+	}
+	return last
+}
+
+// stop releases the checks. The latest answers stay: queries may still be on their way.
+func (p *livePool) stop() {
+	p.mu.Lock()
+	checks := p.checks
+	p.checks = nil
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	p.mu.Unlock()
+	for _, c := range checks { // without p.mu: the last Release waits for probes, which call Changed
+		p.generation.monitor.Release(c, p)
+	}
+}
+
+// Changed makes a new snapshot of what is believed now. The monitor calls it, and the end of a hold.
+// Of many calls at once the first does the work for all that came before it began.
+func (p *livePool) Changed() {
+	p.stale.Store(true)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.checks == nil || !p.stale.Swap(false) {
+		return
+	}
+	members := p.members()
+	var news []int
+	for i, s := range members {
+		if s.status != p.status[i] {
+			news = append(news, i)
+		}
+	}
+	p.publish(members)
+	if len(news) > 0 {
+		p.moved()
+	}
+	for _, i := range news {
+		p.announce(i, members[i])
+		p.status[i] = members[i].status
+	}
+}
+
+// publish chooses, stores the answers and sees to it that they are made anew when a hold ends.
+func (p *livePool) publish(members []memberState) {
+	health := make([]pool.Health, len(members))
+	var soonest time.Duration
+	for i, s := range members {
+		health[i] = pool.Health{Up: s.status != monitor.Down, Held: s.held, Next: s.soonest}
+		if s.held > 0 && (soonest == 0 || s.held < soonest) {
+			soonest = s.held
+		}
+	}
+	choice := p.Choose(health, p.last)
+	if choice.Tier != pool.InFallback {
+		p.last = choice.Used
+	}
+	p.now.Store(newSnapshot(p, choice))
+
+	if soonest > 0 {
+		p.wake(soonest)
+	}
+	if !p.settled && !slices.ContainsFunc(members, func(s memberState) bool { return s.status == monitor.Unknown }) {
+		p.settled = true
+		p.generation.poolSettled()
+	}
+}
+
+// wake has Changed called after d.
+func (p *livePool) wake(d time.Duration) {
+	if p.timer == nil {
+		p.timer = time.AfterFunc(d, p.Changed)
+		return
+	}
+	p.timer.Reset(d)
+}
+
+// moved notes that what is answered has changed.
+func (p *livePool) moved() {
+	now := time.Now()
+	for _, z := range p.zones {
+		z.changed(now)
+	}
+}
+
+// announce makes a transition known: one line in the log, one count. The generation of a Corefile
+// that is still about to take over stays silent, because the one before it speaks.
+func (p *livePool) announce(i int, s memberState) {
+	if p.generation.silent.Load() {
+		return
+	}
+	transitions.WithLabelValues(p.names[0], s.status.String()).Inc()
+	log.Infof("%s %s: %s -> %s (%s); now answering %s",
+		p.names[0], p.Member(i), p.status[i], s.status, s.why, p.now.Load().describe(p))
+}
+
+// describe is the answer with the reason for one out of the ordinary.
+func (s *snapshot) describe(p *livePool) string {
+	if s.choice.Tier == pool.InFallback {
+		return fmt.Sprintf("%s (fallback %s)", s, p.Fallback.Word)
+	}
+	return s.String()
+}
+
+// memberState is what the checks of one member come to.
+type memberState struct {
+	status  monitor.Status
+	held    time.Duration // still to go
+	soonest time.Duration // that status could change
+	why     string
+}
+
+// members reads all checks at one moment and works out what is believed of each member.
+func (p *livePool) members() []memberState {
+	states := make([]monitor.State, len(p.checks))
+	p.generation.monitor.States(p.checks, states)
+	now := time.Now()
+	per := len(p.probes)
+	members := make([]memberState, len(p.checks)/per)
+	for i := range members {
+		members[i] = p.combine(states[i*per:(i+1)*per], now)
+	}
+	return members
+}
+
+// combine makes one status of a member's checks: all have to pass. It is down when one of them is,
+// and up when all are.
+func (p *livePool) combine(states []monitor.State, now time.Time) memberState {
+	deciding, soonest := 0, states[0].Soonest
+	for i, s := range states[1:] {
+		d := states[deciding]
+		switch {
+		case weight(s.Status) > weight(d.Status):
+			deciding, soonest = i+1, s.Soonest
+		case weight(s.Status) < weight(d.Status):
+		case s.Status == monitor.Down: // all that are down have to come up
+			soonest = max(soonest, s.Soonest)
+		default:
+			soonest = min(soonest, s.Soonest)
+			if s.Since.After(d.Since) {
+				deciding = i + 1
+			}
+		}
+	}
+	d := states[deciding]
+	m := memberState{status: d.Status, soonest: soonest, why: d.Why(&p.settings)}
+	if len(states) > 1 {
+		m.why = fmt.Sprintf("%s: %s", p.probes[deciding].Prober, m.why)
+	}
+	if d.Status == monitor.Up && slices.ContainsFunc(states, func(s monitor.State) bool { return s.Back }) {
+		m.held = max(0, d.Since.Add(p.Hold).Sub(now))
+	}
+	return m
+}
+
+// weight orders the statuses by how much they decide.
+func weight(s monitor.Status) int {
+	return [...]int{monitor.Up: 0, monitor.Unknown: 1, monitor.Down: 2}[s]
+}

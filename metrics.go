@@ -1,0 +1,215 @@
+package failover
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/pool"
+
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+const subsystem = "failover"
+
+var (
+	answers = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "answers_total",
+		Help:      "Counter of answers by the tier they came from.",
+	}, []string{"server", "pool", "tier"})
+
+	transitions = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "transitions_total",
+		Help:      "Counter of changes of a member's status by the status it changed to.",
+	}, []string{"pool", "to"})
+
+	probes = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "probes_total",
+		Help:      "Counter of probes by their result.",
+	}, []string{"kind", "result"})
+
+	probeDuration = promauto.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace:                   plugin.Namespace,
+		Subsystem:                   subsystem,
+		Name:                        "probe_duration_seconds",
+		Buckets:                     plugin.TimeBuckets,
+		NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
+		Help:                        "Histogram of the time a probe took.",
+	}, []string{"kind"})
+
+	probeLateness = promauto.NewHistogram(prometheus.HistogramOpts{
+		Namespace:                   plugin.Namespace,
+		Subsystem:                   subsystem,
+		Name:                        "probe_lateness_seconds",
+		Buckets:                     plugin.TimeBuckets,
+		NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
+		Help:                        "Histogram of the time by which a probe began later than it was due.",
+	})
+)
+
+// observeProbe counts a probe.
+func observeProbe(kind string, err error, took, late time.Duration) {
+	result := "pass"
+	if err != nil {
+		result = "fail"
+	}
+	probes.WithLabelValues(kind, result).Inc()
+	probeDuration.WithLabelValues(kind).Observe(took.Seconds())
+	probeLateness.Observe(late.Seconds())
+}
+
+// counters are a pool's counters of answers. A query finds its own without a lock: there are as many
+// as the pool has tiers that have answered, on each of the few servers that have its block.
+type counters struct {
+	known atomic.Pointer[[]counter] // replaced, never written to
+}
+
+type counter struct {
+	server, tier string
+	prometheus.Counter
+}
+
+func (c *counters) add(ctx context.Context, pool, tier string) {
+	server := ""
+	if s, ok := ctx.Value(dnsserver.Key{}).(*dnsserver.Server); ok {
+		server = s.Addr
+	}
+	known := c.list()
+	for _, n := range known {
+		if n.tier == tier && n.server == server {
+			n.Inc()
+			return
+		}
+	}
+	n := counter{server, tier, answers.WithLabelValues(server, pool, tier)}
+	n.Inc()
+	more := append(slices.Clip(known), n)
+	c.known.Store(&more) // two at once may lose one of theirs: it is found again the next time
+}
+
+func (c *counters) list() []counter {
+	if known := c.known.Load(); known != nil {
+		return *known
+	}
+	return nil
+}
+
+// forgetSeries deletes the series of the pools that are in none of the generations.
+func forgetSeries(pools []*livePool, generations []*generation) {
+	live := make(map[string]bool)
+	for _, g := range generations {
+		for _, p := range g.pools {
+			live[p.names[0]] = true
+		}
+	}
+	for _, p := range pools {
+		name := p.names[0]
+		if live[name] {
+			continue
+		}
+		for _, n := range p.counted.list() {
+			answers.DeleteLabelValues(n.server, name, n.tier)
+		}
+		for _, to := range []monitor.Status{monitor.Up, monitor.Down} {
+			transitions.DeleteLabelValues(name, to.String())
+		}
+	}
+}
+
+// The gauges are not kept: they are read off the pools when somebody asks. So none can be out of date,
+// and those of a member that is gone are gone with it.
+var (
+	memberUp = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "member_up"),
+		"Gauge of a member's status: 1 up, 0 down, absent while unknown.", []string{"pool", "member"}, nil)
+	members = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "members"),
+		"Gauge of the members by their status.", []string{"pool", "status"}, nil)
+	tier = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "tier"),
+		"Gauge of the tier in use, from 0; -1 is the fallback.", []string{"pool"}, nil)
+)
+
+func init() { prometheus.MustRegister(gauges{}) }
+
+// gauges is the collector of the gauges.
+type gauges struct{}
+
+// Describe implements the prometheus.Collector interface.
+func (gauges) Describe(ch chan<- *prometheus.Desc) {
+	ch <- memberUp
+	ch <- members
+	ch <- tier
+}
+
+// Collect implements the prometheus.Collector interface.
+func (gauges) Collect(ch chan<- prometheus.Metric) {
+	for name, r := range process.reports() {
+		ch <- prometheus.MustNewConstMetric(tier, prometheus.GaugeValue, float64(r.tier), name)
+		var count [3]int
+		for member, status := range r.members {
+			count[status]++
+			if status != monitor.Unknown {
+				up := map[monitor.Status]float64{monitor.Up: 1}[status]
+				ch <- prometheus.MustNewConstMetric(memberUp, prometheus.GaugeValue, up, name, member)
+			}
+		}
+		for status, n := range count {
+			ch <- prometheus.MustNewConstMetric(members, prometheus.GaugeValue, float64(n), name, monitor.Status(status).String())
+		}
+	}
+}
+
+// report is the state of the pools of one name. There are several where server blocks with a view
+// each answer for it; then the worst of them is what counts.
+type report struct {
+	tier    int
+	members map[string]monitor.Status
+}
+
+func (r *registry) reports() map[string]*report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	reports := make(map[string]*report)
+	for _, g := range r.generations {
+		if g.silent.Load() {
+			continue
+		}
+		for _, p := range g.pools {
+			p.reportTo(reports)
+		}
+	}
+	return reports
+}
+
+func (p *livePool) reportTo(reports map[string]*report) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.now.Load()
+	if s == nil {
+		return // not started yet
+	}
+	r := reports[p.names[0]]
+	if r == nil {
+		r = &report{tier: s.choice.Tier, members: make(map[string]monitor.Status, p.Size())}
+		reports[p.names[0]] = r
+	}
+	if s.choice.Tier == pool.InFallback || r.tier != pool.InFallback && s.choice.Tier > r.tier {
+		r.tier = s.choice.Tier
+	}
+	for i, status := range p.status {
+		m := p.Member(i).String()
+		if before, ok := r.members[m]; !ok || weight(status) > weight(before) {
+			r.members[m] = status
+		}
+	}
+}

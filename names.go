@@ -1,0 +1,125 @@
+package failover
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/miekg/dns"
+	"golang.org/x/net/idna"
+)
+
+// names are the names that a server block's pools make exist, and where each of them leads. They
+// never change once made.
+type names struct {
+	entries   map[string]*entry
+	wildcards bool // any at all
+}
+
+// entry is one existing name.
+type entry struct {
+	pool     *livePool // nil: an empty non-terminal, or the apex of a zone
+	wildcard *livePool // answers for names below this one that do not exist; nil: none
+	zone     *zone     // it lies in
+}
+
+// makeNames builds the names for pools, which lie in the zones of one server block.
+func makeNames(pools []*livePool, zones []string, shared func(origin string) *zone) *names {
+	n := &names{entries: make(map[string]*entry, len(pools))}
+	for _, p := range pools {
+		for _, name := range p.names {
+			owner, below := strings.CutPrefix(name, "*.")
+			if owner == "" {
+				owner = "."
+			}
+			origin := zoneOf(name, zones)
+			if origin == "." {
+				origin = owner // nobody's server block is the authority for the root
+			}
+			z := shared(origin)
+			p.zones = append(p.zones, z)
+			e := n.add(owner, z)
+			if below {
+				e.wildcard, n.wildcards = p, true
+			} else {
+				e.pool = p
+			}
+		}
+	}
+	return n
+}
+
+// add makes a name exist, and with it every name between it and the apex of its zone.
+func (n *names) add(name string, z *zone) *entry {
+	e := n.entries[name]
+	if e == nil {
+		e = &entry{zone: z}
+		n.entries[name] = e
+		if name != z.origin {
+			off, end := dns.NextLabel(name, 0)
+			if end {
+				n.add(".", z)
+			} else {
+				n.add(name[off:], z)
+			}
+		}
+	}
+	return e
+}
+
+// find returns the entry of a name, given in lower case, or nil.
+func (n *names) find(name string) *entry { return n.entries[name] }
+
+// closest returns the entry of the closest encloser of a name that does not exist (RFC 4592, section
+// 3.3.1), or nil where the name lies in no zone of a pool.
+func (n *names) closest(name string) *entry {
+	for off, end := dns.NextLabel(name, 0); !end; off, end = dns.NextLabel(name, off) {
+		if e := n.entries[name[off:]]; e != nil {
+			return e
+		}
+	}
+	return n.entries["."]
+}
+
+// zoneOf returns the longest of the zones that name lies in, or "".
+func zoneOf(name string, zones []string) string {
+	longest := ""
+	for _, z := range zones {
+		if len(z) > len(longest) && dns.IsSubDomain(z, name) {
+			longest = z
+		}
+	}
+	return longest
+}
+
+// parseName makes a word from the Corefile into a name as it looks in a query: fully qualified, lower
+// case, escaped the way miekg/dns does it, with international labels in their ASCII form (RFC 5890).
+func parseName(word string) (string, error) {
+	star, rest := "", word
+	if after, ok := strings.CutPrefix(word, "*."); ok {
+		star, rest = "*.", after
+	}
+	if strings.ContainsFunc(rest, func(r rune) bool { return r > 127 }) {
+		ascii, err := idna.Lookup.ToASCII(strings.TrimSuffix(rest, "."))
+		if err != nil {
+			return "", fmt.Errorf("%q is no domain name: %v", word, err)
+		}
+		rest = ascii
+	}
+	if _, ok := dns.IsDomainName(rest); !ok || rest == "" && star == "" {
+		return "", fmt.Errorf("%q is no domain name", word)
+	}
+	wire := make([]byte, 256)
+	if _, err := dns.PackDomainName(dns.Fqdn(star+rest), wire, 0, nil, false); err != nil {
+		return "", fmt.Errorf("%q is no domain name: %v", word, err)
+	}
+	name, _, err := dns.UnpackDomainName(wire, 0)
+	if err != nil {
+		return "", fmt.Errorf("%q is no domain name: %v", word, err)
+	}
+	for i, label := range dns.SplitDomainName(name) {
+		if label == "*" && i > 0 {
+			return "", fmt.Errorf("%q has an asterisk inside, want it as the first label only", word)
+		}
+	}
+	return strings.ToLower(name), nil
+}

@@ -1,0 +1,88 @@
+package pool
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+)
+
+// arrange puts the members of the tiers into the pool's order, tier after tier and each family by
+// itself, and keeps the front of it where the operator asked for no more.
+func (p *Pool) arrange(tiers [][]Member) (v4, v6 Set) {
+	for _, tier := range tiers {
+		var four, six []netip.Addr
+		for _, m := range tier {
+			if m.Addr.Is4() {
+				four = append(four, m.Addr)
+			} else {
+				six = append(six, m.Addr)
+			}
+		}
+		v4 = p.add(v4, four)
+		v6 = p.add(v6, six)
+	}
+	return p.cut(v4), p.cut(v6)
+}
+
+// add appends addrs to the set in order: by preference first, then as Order says.
+func (p *Pool) add(s Set, addrs []netip.Addr) Set {
+	slices.SortStableFunc(addrs, func(a, b netip.Addr) int {
+		if c := cmp.Compare(p.preference(a), p.preference(b)); c != 0 || p.Order != Sorted {
+			return c
+		}
+		return a.Compare(b)
+	})
+	if p.Order == Cyclic || p.Order == Random {
+		for i := 1; i < len(addrs); i++ {
+			if p.preference(addrs[i]) != p.preference(addrs[i-1]) {
+				s.Runs = append(s.Runs, len(s.Addrs)+i)
+			}
+		}
+		if len(addrs) > 0 {
+			s.Runs = append(s.Runs, len(s.Addrs)+len(addrs))
+		}
+	}
+	s.Addrs = append(s.Addrs, addrs...)
+	return s
+}
+
+// preference is the place of the first preferred network that holds a.
+func (p *Pool) preference(a netip.Addr) int {
+	for i, network := range p.Prefer {
+		if network.Contains(a) {
+			return i
+		}
+	}
+	return len(p.Prefer)
+}
+
+// cut keeps the first Answer addresses. A set that turns keeps them all: which ones are first is
+// known only when it is asked for.
+func (p *Pool) cut(s Set) Set {
+	if s.Runs == nil && p.Answer > 0 && len(s.Addrs) > p.Answer {
+		s.Addrs = s.Addrs[:p.Answer:p.Answer]
+	}
+	return s
+}
+
+// Turn returns the first limit (0: all) of the items with each run rotated by n (Cyclic) or shuffled
+// (Random), in a slice of its own.
+func Turn[T any](items []T, runs []int, order Order, n uint32, limit int) []T {
+	turned := make([]T, 0, len(items))
+	first := 0
+	for _, end := range runs {
+		run := items[first:end]
+		k := int(n % uint32(len(run))) // #nosec G115 -- a run is neither empty nor as long as 2^32
+		turned = append(append(turned, run[k:]...), run[:k]...)
+		if order == Random {
+			run = turned[first:end]
+			rand.Shuffle(len(run), func(i, j int) { run[i], run[j] = run[j], run[i] })
+		}
+		first = end
+	}
+	if limit > 0 && len(turned) > limit {
+		turned = turned[:limit:limit]
+	}
+	return turned
+}

@@ -1,0 +1,235 @@
+// Package pool chooses. It turns what is believed of a pool's members into what the pool answers:
+// which tier is in use, which addresses in which order, and for how long that can be relied on.
+//
+// It is arithmetic only: no clock, no socket, no DNS message. Everything in it may be called by any
+// number of goroutines at once as long as nobody writes to the values it was given.
+package pool
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Member is one address of a pool.
+type Member struct {
+	Addr  netip.Addr
+	Port  uint16 // 0: none was given
+	Label string // "": none was given
+}
+
+// String is the member as people see it in logs and metrics: "east 192.0.2.10:443".
+func (m Member) String() string {
+	s := m.Addr.String()
+	if m.Port != 0 {
+		s = netip.AddrPortFrom(m.Addr, m.Port).String()
+	}
+	if m.Label != "" {
+		s = m.Label + " " + s
+	}
+	return s
+}
+
+// Pool is what the operator wrote. Tiers holds the members that are used together: the primaries
+// first, then each backup in turn.
+type Pool struct {
+	Tiers    [][]Member
+	Min      Min
+	Answer   int            // the most addresses that one answer gives; 0: all
+	Order    Order          // inside a tier
+	Prefer   []netip.Prefix // these networks first, in this order, before Order applies
+	Fallback Fallback
+	Hold     time.Duration // how long a member that came back is kept out; see [Health.Held]
+	MinTTL   time.Duration // at least a second
+	MaxTTL   time.Duration // at least MinTTL
+}
+
+// Health is what a choice has to know of one member.
+type Health struct {
+	Up   bool          // up, or not known yet: a member is used until it is known to be down
+	Held time.Duration // it is up, but came back so lately that it is kept out for so much longer
+	Next time.Duration // the soonest that Up could change
+}
+
+// Min says how many members of a tier must be usable for the tier to be usable.
+type Min struct {
+	Count   int
+	Percent bool // Count is a share of the tier in percent, rounded up
+}
+
+// Of is the number it takes in a tier of so many members.
+func (m Min) Of(members int) int {
+	if m.Percent {
+		return (members*m.Count + 99) / 100
+	}
+	return m.Count
+}
+
+// Order is how the addresses inside a tier are arranged. The zero value is the order written.
+type Order uint8
+
+const (
+	Fixed  Order = iota // as written
+	Sorted              // by address
+	Cyclic              // each answer begins one further on, as BIND's rrset-order cyclic
+	Random              // shuffled for each answer, as BIND's rrset-order random
+)
+
+// Reply is the kind of answer a pool gives.
+type Reply uint8
+
+const (
+	Addresses Reply = iota // the addresses of the choice
+	NoData                 // the name exists and has no address
+	NXDomain               // the name does not exist
+	ServFail
+	Refused
+	Next // whatever the next plugin says
+)
+
+// Fallback is what a pool answers while no tier is usable. The zero value is to give out all
+// members: a pool that is down in its entirety is more often a broken probe than a broken world.
+type Fallback struct {
+	Reply   Reply
+	Members Source   // which addresses, when Reply is Addresses
+	Other   []Member // when Members is Others
+	Word    string   // the operator's words, for logs and Extended DNS Errors
+}
+
+// Source names the addresses of a fallback.
+type Source uint8
+
+const (
+	All     Source = iota // every member, tier by tier
+	Primary               // the first tier
+	Last                  // the set in use before; all of them when there was none
+	Others                // addresses that are not members
+)
+
+// InFallback is the tier of a choice when no tier is usable.
+const InFallback = -1
+
+// Choice is what a pool answers for one state of its members.
+type Choice struct {
+	Tier  int // in use, from 0; InFallback
+	Reply Reply
+	V4    Set
+	V6    Set
+	Used  []int         // the members in use, as indexes over all tiers; empty in fallback
+	Stale bool          // the addresses are the last set that worked (RFC 8914, code 3)
+	TTL   time.Duration // whole seconds
+}
+
+// Set is the addresses of one family in their order. Runs is nil when that order is final; else it
+// holds the end of each run inside which [Turn] varies the order from answer to answer.
+type Set struct {
+	Addrs []netip.Addr
+	Runs  []int
+}
+
+// Size is how many members the pool has in all its tiers.
+func (p *Pool) Size() int {
+	n := 0
+	for _, t := range p.Tiers {
+		n += len(t)
+	}
+	return n
+}
+
+// Member is the member with an index over all tiers.
+func (p *Pool) Member(i int) Member {
+	for _, t := range p.Tiers {
+		if i < len(t) {
+			return t[i]
+		}
+		i -= len(t)
+	}
+	panic("pool: no such member")
+}
+
+// Choose makes the choice for the present health of the members, which is indexed over all tiers.
+// last is the Used of the latest choice that was not a fallback, nil when there was none.
+func (p *Pool) Choose(health []Health, last []int) Choice {
+	// A member that is being held has proved that it works. It waits while others can answer, but
+	// it goes before any fallback: those are addresses that do not work, or no answer at all.
+	for _, waive := range []bool{false, true} {
+		first := 0
+		for tier, members := range p.Tiers {
+			used := usable(health, first, len(members), waive)
+			if len(used) >= p.Min.Of(len(members)) {
+				c := Choice{Tier: tier, Used: used}
+				c.V4, c.V6 = p.arrange([][]Member{pick(members, used, first)})
+				c.TTL = p.ttl(health[:first+len(members)], waive)
+				return c
+			}
+			first += len(members)
+		}
+	}
+	return p.fallback(health, last)
+}
+
+// usable lists the members from first on that are up and not held. waive counts those held as well.
+func usable(health []Health, first, n int, waive bool) []int {
+	used := make([]int, 0, n)
+	for i := first; i < first+n; i++ {
+		if health[i].Up && (waive || health[i].Held == 0) {
+			used = append(used, i)
+		}
+	}
+	return used
+}
+
+func pick(members []Member, used []int, first int) []Member {
+	if len(used) == len(members) {
+		return members
+	}
+	picked := make([]Member, len(used))
+	for i, u := range used {
+		picked[i] = members[u-first]
+	}
+	return picked
+}
+
+func (p *Pool) fallback(health []Health, last []int) Choice {
+	c := Choice{Tier: InFallback, Reply: p.Fallback.Reply, TTL: p.ttl(health, true)}
+	if c.Reply != Addresses {
+		return c
+	}
+	tiers := p.Tiers
+	switch p.Fallback.Members {
+	case Primary:
+		tiers = p.Tiers[:1]
+	case Others:
+		tiers = [][]Member{p.Fallback.Other}
+	case Last:
+		if len(last) > 0 {
+			c.Stale = true
+			tiers = make([][]Member, 1)
+			for _, i := range last {
+				tiers[0] = append(tiers[0], p.Member(i))
+			}
+		}
+	}
+	c.V4, c.V6 = p.arrange(tiers)
+	return c
+}
+
+// ttl is how long an answer can be relied on: the soonest time at which it could change, in whole
+// seconds within the operator's bounds. health holds the members that can change it: those of the
+// tier in use and of every tier before it, and all of them in fallback. A held member changes nothing
+// before its time is over, unless it is in use all the same.
+func (p *Pool) ttl(health []Health, waived bool) time.Duration {
+	soonest := p.MaxTTL
+	for _, h := range health {
+		next := h.Next
+		switch {
+		case !h.Up:
+			next += p.Hold
+		case h.Held > 0 && !waived:
+			next = h.Held
+		case h.Held > 0:
+			next = min(next, h.Held)
+		}
+		soonest = min(soonest, next)
+	}
+	return max(soonest, p.MinTTL).Truncate(time.Second)
+}

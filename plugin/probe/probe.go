@@ -1,0 +1,105 @@
+// Package probe asks one address one question: do you work?
+//
+// A question is written as an URL and options, the words that follow "probe" in a Corefile. Parse
+// turns them into a Spec, whose Prober asks the question of any address it is given. Only that
+// address is ever dialled; the URL's host is the name that is spoken of: the Host header, the SNI
+// and the name a certificate is verified for.
+//
+// There is no clock, no log and no metric here, and no retry: when to ask, and what to believe of
+// the answers, is for the caller to decide.
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// A Prober asks one question of one address.
+type Prober interface {
+	// Probe asks target, over a fresh connection, and returns nil if it passed. The error of a
+	// failed probe says what was got and what was wanted ("status 503, want 200-399"), or what
+	// went wrong ("connection refused"); target is not repeated in it.
+	//
+	// Probe returns when ctx ends, be it by its deadline or by cancellation; without either it may
+	// wait for ever. It reads a bounded amount, and has closed all it opened when it returns. It
+	// may be called by any number of goroutines at once.
+	Probe(ctx context.Context, target netip.AddrPort) error
+
+	// Kind is the scheme of the URL: tcp, tls, http, https.
+	Kind() string
+
+	// String is the whole question in canonical form: two Probers with equal Strings ask the same
+	// of any target, so one can serve for both. What may be a secret (texts sent, header values)
+	// and the contents of files are in it as SHA-256 digests: a replaced file is a new question.
+	String() string
+}
+
+// Spec is one parsed probe: what is asked, and on which port.
+type Spec struct {
+	Prober
+	Port  uint16 // the port in the URL; 0: none was given
+	Usual uint16 // the scheme's usual port; 0: it has none
+}
+
+// Target is what is dialled for a member: the port is the URL's, else the member's own, else the
+// scheme's usual one. Without any it is an error.
+func (s Spec) Target(member netip.AddrPort) (netip.AddrPort, error) {
+	for _, port := range []uint16{s.Port, member.Port(), s.Usual} {
+		if port != 0 {
+			return netip.AddrPortFrom(member.Addr(), port), nil
+		}
+	}
+	return netip.AddrPort{}, fmt.Errorf("no port for %s, want one with the address, as in %s, or in the probe's URL",
+		member.Addr(), netip.AddrPortFrom(member.Addr(), 443))
+}
+
+// A kind is one way of asking.
+type kind struct {
+	usual uint16                     // the usual port; 0: there is none
+	parse func(line) (Prober, error) // makes the Prober of a line of this kind
+}
+
+var kinds = map[string]kind{
+	"http":  {usual: 80, parse: parseHTTP},
+	"https": {usual: 443, parse: parseHTTP},
+	"tcp":   {parse: parseTCP},
+	"tls":   {parse: parseTLS},
+}
+
+// Parse reads the words that follow "probe" in a Corefile: an URL, then options. Name is the pool's
+// first name, without trailing dot: the host where the URL has none. It is empty for a wildcard,
+// which is nobody's host. Root is the directory that relative file names start from, empty for the
+// working directory.
+func Parse(words []string, name, root string) (Spec, error) {
+	if len(words) == 0 {
+		return Spec{}, errors.New("no URL, want one such as tcp://:443 or http://:8080/healthz")
+	}
+	scheme, _, found := strings.Cut(words[0], "://")
+	if !found {
+		return Spec{}, fmt.Errorf("%q is not an URL, want one such as tcp://:443 or http://:8080/healthz", words[0])
+	}
+	k, found := kinds[strings.ToLower(scheme)]
+	if !found {
+		return Spec{}, fmt.Errorf("unknown kind of probe %q, want one of %s", scheme, list(kinds))
+	}
+	l, err := parseLine(words, name, root)
+	if err != nil {
+		return Spec{}, err
+	}
+	l.usual = k.usual
+	p, err := k.parse(l)
+	if err != nil {
+		return Spec{}, err
+	}
+	return Spec{Prober: p, Port: l.port, Usual: k.usual}, nil
+}
+
+// list is the keys of m as an error message lists them.
+func list[V any](m map[string]V) string {
+	return strings.Join(slices.Sorted(maps.Keys(m)), ", ")
+}

@@ -1,0 +1,232 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// tlsProbe asks whether a TLS handshake succeeds with a certificate that is good for the host and,
+// if so told, whether the member says the right thing after it.
+type tlsProbe struct {
+	secure secure
+	talk   talk
+}
+
+func parseTLS(l line) (Prober, error) {
+	p := new(tlsProbe)
+	if err := l.bare(); err != nil {
+		return nil, err
+	}
+	options := p.secure.options(l)
+	maps.Copy(options, p.talk.options())
+	if err := l.read(options); err != nil {
+		return nil, err
+	}
+	host, err := l.host(!p.secure.config.InsecureSkipVerify)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.secure.finish(host); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *tlsProbe) Kind() string { return "tls" }
+
+func (p *tlsProbe) String() string {
+	return "tls://" + p.secure.config.ServerName + p.talk.String() + p.secure.String()
+}
+
+func (p *tlsProbe) Probe(ctx context.Context, target netip.AddrPort) error {
+	c, err := dial(ctx, target)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+
+	asked := false // for our certificate
+	config := p.secure.config.Clone()
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		asked = true
+		return &p.secure.cert, nil
+	}
+	t, err := p.secure.shake(ctx, c, config)
+	if err != nil {
+		return err
+	}
+	if err := p.talk.on(ctx, t); err != nil {
+		return err
+	}
+	if asked && p.talk.expect == nil {
+		return verdict(ctx, t)
+	}
+	return nil
+}
+
+// verdict is what the member makes of our certificate, or of our having none. Since TLS 1.3 it
+// comes after the handshake, and only if it is bad; so we say goodbye and see what is said to that.
+func verdict(ctx context.Context, t *tls.Conn) error {
+	if t.ConnectionState().Version < tls.VersionTLS13 {
+		return nil
+	}
+	if err := t.CloseWrite(); err != nil {
+		return plain(ctx, sending, err)
+	}
+	if n, err := t.Read(make([]byte, 1)); n == 0 && err != io.EOF {
+		return plain(ctx, reading, err)
+	}
+	return nil
+}
+
+// secure is how to shake hands. Nothing in it changes once a probe is parsed.
+type secure struct {
+	config  *tls.Config
+	cert    tls.Certificate // the client's; without content if there is none
+	expires time.Duration   // what the member's certificate must have left; 0: whatever
+
+	ca, pair string // digests of the files; empty: none
+}
+
+// options are the options of all kinds that shake hands.
+func (s *secure) options(l line) map[string]option {
+	s.config = &tls.Config{MinVersion: tls.VersionTLS12}
+	return map[string]option{
+		"insecure": {set: func([]string) error {
+			s.config.InsecureSkipVerify = true
+			return nil
+		}},
+		"ca": {takes: []string{"FILE"}, set: func(args []string) error {
+			text, err := l.readFile("ca", args[0])
+			if err != nil {
+				return err
+			}
+			s.ca = digest(text)
+			if s.config.RootCAs, err = roots(text); err != nil {
+				return fmt.Errorf("ca %q: %w", args[0], err)
+			}
+			return nil
+		}},
+		"cert": {takes: []string{"FILE", "KEYFILE"}, set: func(args []string) error {
+			return s.readCert(l, args[0], args[1])
+		}},
+		"expires": {takes: []string{"DURATION"}, set: func(args []string) (err error) {
+			s.expires, err = duration("expires", args[0])
+			return err
+		}},
+	}
+}
+
+// readCert makes the pair of files the client's certificate. It is sent whatever authorities the
+// member says it trusts: what the member then says is clearer than that none was sent.
+func (s *secure) readCert(l line, file, keyFile string) error {
+	cert, err := l.readFile("cert", file)
+	if err != nil {
+		return err
+	}
+	key, err := l.readFile("cert", keyFile)
+	if err != nil {
+		return err
+	}
+	if s.cert, err = tls.X509KeyPair(cert, key); err != nil {
+		return fmt.Errorf("cert %q %q: %w", file, keyFile, err)
+	}
+	s.pair = digest(cert) + " " + digest(key)
+	s.config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		return &s.cert, nil
+	}
+	return nil
+}
+
+// roots are the certificates in text, of which there must be one at least.
+func roots(text []byte) (*x509.CertPool, error) {
+	pool, found := x509.NewCertPool(), false
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		pool.AddCert(cert)
+		found = true
+	}
+	if !found {
+		return nil, errors.New("no certificate in it, want PEM")
+	}
+	return pool, nil
+}
+
+// finish is called when all options have been read; host may be empty if nothing is verified.
+func (s *secure) finish(host string) error {
+	if s.config.InsecureSkipVerify && s.ca != "" {
+		return errors.New(`"ca" with "insecure", want one of them: nothing is verified`)
+	}
+	s.config.ServerName = host
+	return nil
+}
+
+// String is the options in canonical form, each with a blank before it. The host is not in it.
+func (s *secure) String() string {
+	var b strings.Builder
+	if s.config.InsecureSkipVerify {
+		b.WriteString(" insecure")
+	}
+	if s.ca != "" {
+		b.WriteString(" ca " + s.ca)
+	}
+	if s.pair != "" {
+		b.WriteString(" cert " + s.pair)
+	}
+	if s.expires > 0 {
+		b.WriteString(" expires " + s.expires.String())
+	}
+	return b.String()
+}
+
+// shake shakes hands on c and looks at the certificate. Config is s.config, or made from it. What
+// comes back needs no closing but that of c: a probe takes no leave.
+func (s *secure) shake(ctx context.Context, c *conn, config *tls.Config) (*tls.Conn, error) {
+	t := tls.Client(c, config)
+	// Not HandshakeContext: c ends with ctx anyhow, without another goroutine.
+	if err := t.Handshake(); err != nil {
+		return nil, plain(ctx, handshaking, err)
+	}
+	if s.expires == 0 {
+		return t, nil
+	}
+	left := time.Until(t.ConnectionState().PeerCertificates[0].NotAfter)
+	switch {
+	case left <= 0:
+		return nil, fmt.Errorf("certificate expired %s ago, want %s or more left", short(-left), short(s.expires))
+	case left < s.expires:
+		return nil, fmt.Errorf("certificate expires in %s, want %s or more", short(left), short(s.expires))
+	}
+	return t, nil
+}
+
+// short is d without the zeros that time.Duration ends in, and without seconds if there are hours.
+func short(d time.Duration) string {
+	d = d.Truncate(time.Second)
+	if d >= time.Hour {
+		d = d.Truncate(time.Minute)
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

@@ -1,0 +1,124 @@
+package failover
+
+import (
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
+)
+
+func init() { plugin.Register("failover", setup) }
+
+func setup(c *caddy.Controller) error {
+	directives, err := parse(c)
+	if err != nil {
+		return plugin.Error("failover", err)
+	}
+	server := dnsserver.GetConfig(c)
+	zones := plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys)
+	configs, err := configure(directives, zones, server.Root)
+	if err != nil {
+		return plugin.Error("failover", err)
+	}
+
+	all := corefileOf(c)
+	b := newBlock(all.generation, configs, zones, all.key(c.ServerBlockKeys))
+	at := directives[0].position
+	all.blocks = append(all.blocks, func() error {
+		if server.Handler("loadbalance") != nil {
+			return plugin.Error("failover", at.errorf("loadbalance in the same server block would shuffle the answers, want a server block of their own for the names, or no loadbalance"))
+		}
+		b.zonesBelow = zonesBelow(server)
+		return nil
+	})
+	server.AddPlugin(func(next plugin.Handler) plugin.Handler { return Failover{Next: next, block: b} })
+
+	// A generation that was discarded, with no other to stop it, goes with the last of its handlers.
+	runtime.AddCleanup(b, (*generation).stop, all.generation)
+	return nil
+}
+
+// parse reads the directives of a server block as they stand, without judging them.
+func parse(c *caddy.Controller) ([]directive, error) {
+	var directives []directive
+	for c.Next() {
+		d := directive{position: position{c.File(), c.Line()}, args: c.RemainingArgs()}
+		for c.NextBlock() {
+			p := property{position: position{c.File(), c.Line()}, word: c.Val(), args: c.RemainingArgs()}
+			if p.word == "{" || c.NextArg() {
+				return nil, p.errorf("unexpected %q after %q, want one property on each line", "{", p.word)
+			}
+			d.properties = append(d.properties, p)
+		}
+		directives = append(directives, d)
+	}
+	return directives, nil
+}
+
+// corefile is what the server blocks of one Corefile share while it is being set up.
+type corefile struct {
+	generation *generation
+	blocks     []func() error // what is left to check when all plugins are known
+	keys       map[string]int // how many server blocks have the same keys
+}
+
+// corefileKey is where a corefile is kept in its instance.
+type corefileKey struct{}
+
+// corefileOf returns the corefile that c is part of. The first server block begins it and ties its
+// generation to the life of the instance.
+//
+// CoreDNS runs OnStartup of a new instance before it stops the old one, and runs none of the other
+// callbacks of an instance that it discards.
+func corefileOf(c *caddy.Controller) *corefile {
+	if all, ok := c.Get(corefileKey{}).(*corefile); ok {
+		return all
+	}
+	g := process.newGeneration()
+	all := &corefile{generation: g, keys: make(map[string]int)}
+	c.Set(corefileKey{}, all)
+
+	c.OnStartup(func() error {
+		for _, check := range all.blocks {
+			if err := check(); err != nil {
+				return err
+			}
+		}
+		g.start()
+		return nil
+	})
+	c.OnRestart(func() error { g.reload(); return nil })
+	c.OnRestartFailed(func() error { g.reloaded(true); return nil })
+	c.OnShutdown(func() error {
+		// When it is the process that ends, the last queries are still to come.
+		if g.reloading() {
+			g.reloaded(false)
+			g.stop()
+		}
+		return nil
+	})
+	c.OnFinalShutdown(func() error { g.stop(); return nil })
+	return all
+}
+
+// key names a server block so that it is found again in the next Corefile. Blocks that only differ in
+// their view have the same keys, and are told apart by their order.
+func (all *corefile) key(keys []string) string {
+	k := strings.Join(keys, " ")
+	all.keys[k]++
+	return k + "#" + strconv.Itoa(all.keys[k])
+}
+
+// zonesBelow says whether any plugin after failover has zones of its own. The others know what the
+// rest of the world says, and waiting for that would tie a wildcard's answers to the network.
+func zonesBelow(server *dnsserver.Config) bool {
+	handlers := server.Handlers()
+	ours := slices.IndexFunc(handlers, func(h plugin.Handler) bool { return h.Name() == "failover" })
+	return slices.ContainsFunc(handlers[ours+1:], func(h plugin.Handler) bool {
+		return !slices.Contains([]string{"loop", "forward", "grpc"}, h.Name())
+	})
+}

@@ -1,0 +1,131 @@
+package failover
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/coredns-failover/failover/plugin/pool"
+
+	"github.com/miekg/dns"
+)
+
+// snapshot is a pool's finished answers for one state of its members. It never changes once it is
+// stored: queries share its records, and plugins above get to see them.
+type snapshot struct {
+	choice pool.Choice
+	ttl    uint32
+	v4, v6 []dns.RR // for the pool's first name, in lower case
+	tier   string   // as a label: "0", "1" ... or "fallback"
+
+	// extended is what an answer out of the ordinary says about itself (RFC 8914); nil: it is not.
+	extended *dns.EDNS0_EDE
+}
+
+func newSnapshot(p *livePool, c pool.Choice) *snapshot {
+	s := &snapshot{choice: c, ttl: uint32(c.TTL.Seconds()), tier: strconv.Itoa(c.Tier)}
+	s.v4 = records(p.names[0], c.V4.Addrs, s.ttl)
+	s.v6 = records(p.names[0], c.V6.Addrs, s.ttl)
+	if c.Tier == pool.InFallback {
+		s.tier = "fallback"
+		s.extended = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: "no member is up: fallback " + p.Fallback.Word}
+		if c.Stale {
+			s.extended = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeStaleAnswer, ExtraText: "no member is up: the last that were"}
+		}
+	}
+	return s
+}
+
+// same says whether both say the same, but for the TTL.
+func (s *snapshot) same(other *snapshot) bool {
+	return other != nil && s.choice.Reply == other.choice.Reply &&
+		slices.Equal(s.choice.V4.Addrs, other.choice.V4.Addrs) &&
+		slices.Equal(s.choice.V6.Addrs, other.choice.V6.Addrs)
+}
+
+// records makes the address records of owner, all of one family, in two pieces of memory.
+func records(owner string, addrs []netip.Addr, ttl uint32) []dns.RR {
+	rrs := make([]dns.RR, len(addrs))
+	if len(addrs) == 0 {
+		return rrs
+	}
+	header := dns.RR_Header{Name: owner, Class: dns.ClassINET, Ttl: ttl}
+	if addrs[0].Is4() {
+		header.Rrtype = dns.TypeA
+		as := make([]dns.A, len(addrs))
+		for i, a := range addrs {
+			as[i] = dns.A{Hdr: header, A: a.AsSlice()}
+			rrs[i] = &as[i]
+		}
+		return rrs
+	}
+	header.Rrtype = dns.TypeAAAA
+	as := make([]dns.AAAA, len(addrs))
+	for i, a := range addrs {
+		as[i] = dns.AAAA{Hdr: header, AAAA: a.AsSlice()}
+		rrs[i] = &as[i]
+	}
+	return rrs
+}
+
+// owned returns rrs for another owner: copies, unless it is the same name in the same case.
+func owned(rrs []dns.RR, owner string) []dns.RR {
+	if len(rrs) == 0 || rrs[0].Header().Name == owner {
+		return rrs[:len(rrs):len(rrs)]
+	}
+	mine := make([]dns.RR, len(rrs))
+	if rrs[0].Header().Rrtype == dns.TypeA {
+		as := make([]dns.A, len(rrs))
+		for i, rr := range rrs {
+			as[i] = *rr.(*dns.A)
+			as[i].Hdr.Name = owner
+			mine[i] = &as[i]
+		}
+		return mine
+	}
+	as := make([]dns.AAAA, len(rrs))
+	for i, rr := range rrs {
+		as[i] = *rr.(*dns.AAAA)
+		as[i].Hdr.Name = owner
+		mine[i] = &as[i]
+	}
+	return mine
+}
+
+// turns counts the answers of a pool whose order changes from one to the next. The families turn by
+// themselves: clients ask for both in pairs, and would see every second place only.
+type turns struct{ v4, v6 atomic.Uint32 }
+
+// addresses returns the records of the asked family for owner, in the order of this one answer.
+func (p *livePool) addresses(s *snapshot, qtype uint16, owner string) []dns.RR {
+	rrs, set, turn := s.v4, &s.choice.V4, &p.turns.v4
+	if qtype == dns.TypeAAAA || qtype == dns.TypeANY && len(rrs) == 0 {
+		rrs, set, turn = s.v6, &s.choice.V6, &p.turns.v6
+	}
+	if set.Runs != nil {
+		rrs = pool.Turn(rrs, set.Runs, p.Order, turn.Add(1)-1, p.Answer)
+	}
+	return owned(rrs, owner)
+}
+
+// maxShown is how many addresses of a family a log line names.
+const maxShown = 8
+
+// String is the answer in words, for the log.
+func (s *snapshot) String() string {
+	said := map[pool.Reply]string{pool.NoData: "NODATA", pool.NXDomain: "NXDOMAIN", pool.ServFail: "SERVFAIL",
+		pool.Refused: "REFUSED", pool.Next: "the next plugin's answer"}[s.choice.Reply]
+	if s.choice.Reply == pool.Addresses {
+		var shown []string
+		for _, rr := range slices.Concat(s.v4[:min(len(s.v4), maxShown)], s.v6[:min(len(s.v6), maxShown)]) {
+			shown = append(shown, dns.Field(rr, 1))
+		}
+		said = strings.Join(shown, " ")
+		if more := len(s.v4) + len(s.v6) - len(shown); more > 0 {
+			said += " and " + strconv.Itoa(more) + " more"
+		}
+	}
+	return said
+}
