@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/coredns-failover/failover/plugin/pool"
@@ -46,14 +47,9 @@ func negative(r *dns.Msg, z *zone, rcode int, ttl uint32) *dns.Msg {
 	return m
 }
 
-// negativeTTL is how long resolvers may remember that a name or type does not exist: as long as the
-// pool's addresses, or the least that is usual where no one pool is asked for.
-func negativeTTL(s *snapshot) uint32 {
-	if s != nil {
-		return s.ttl
-	}
-	return uint32(defaults().MinTTL.Seconds())
-}
+// negativeTTL is for names that do not exist, or have no data in any state of the pools: only another
+// Corefile changes that, and five seconds are what cache would make of anything less.
+const negativeTTL = 5
 
 // isUnknown says whether a query came to the end of the chain without an answer. CoreDNS has no error
 // value for that, only plugin.NextOrFailure's text.
@@ -74,19 +70,14 @@ func (e *existing) WriteMsg(m *dns.Msg) error {
 	if len(m.Answer) > 0 || m.Rcode != dns.RcodeNameError && !(m.Rcode == dns.RcodeSuccess && isBare(m)) {
 		return e.ResponseWriter.WriteMsg(m)
 	}
-	if e.ofApex() {
+	soa := slices.IndexFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA })
+	if soa < 0 || e.ofApex() {
 		return e.ResponseWriter.WriteMsg(e.own())
 	}
-	own := e.own()
 	nodata := *m // m and its records are the next plugin's
 	nodata.Rcode = dns.RcodeSuccess
 	nodata.AuthenticatedData = false
-	nodata.Ns = own.Ns
-	for _, rr := range m.Ns {
-		if rr.Header().Rrtype == dns.TypeSOA {
-			nodata.Ns = []dns.RR{rr} // without the proof that there is no such name (RFC 8198)
-		}
-	}
+	nodata.Ns = []dns.RR{m.Ns[soa]} // without the proof that there is no such name (RFC 8198)
 	return e.ResponseWriter.WriteMsg(&nodata)
 }
 
@@ -110,8 +101,8 @@ func (e *existing) own() *dns.Msg {
 	return m
 }
 
-// known is a writer that lets through only what shows that a name exists: data or NODATA from an
-// authority for it.
+// known is a writer that lets through only what shows that a name exists in the zone: data, NODATA or
+// a referral.
 type known struct {
 	dns.ResponseWriter
 	written bool
@@ -119,7 +110,9 @@ type known struct {
 
 // WriteMsg passes m on or drops it.
 func (k *known) WriteMsg(m *dns.Msg) error {
-	if m.Rcode != dns.RcodeSuccess || !m.Authoritative || len(m.Answer) == 0 && len(m.Ns) == 0 {
+	referral := len(m.Answer) == 0 && len(m.Ns) > 0 && m.Ns[0].Header().Rrtype == dns.TypeNS
+	exists := m.Authoritative && (len(m.Answer) > 0 || len(m.Ns) > 0)
+	if m.Rcode != dns.RcodeSuccess || !referral && !exists {
 		return nil
 	}
 	k.written = true

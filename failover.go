@@ -67,18 +67,22 @@ func (f Failover) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		return f.serveUnknown(ctx, w, r, name)
 	}
 	if e.pool == nil {
-		return f.serveOther(ctx, w, r, e.zone, nil)
+		return f.serveOther(ctx, w, r, e.zone, negativeTTL)
 	}
 	return f.servePool(ctx, w, r, e.zone, e.pool)
+}
+
+// asksAddress says whether a query is for what a pool has.
+func asksAddress(r *dns.Msg) bool {
+	t := r.Question[0].Qtype
+	return t == dns.TypeA || t == dns.TypeAAAA || t == dns.TypeANY
 }
 
 // servePool answers a query for a name of a pool.
 func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone, p *livePool) (int, error) {
 	s := p.now.Load()
-	switch r.Question[0].Qtype {
-	case dns.TypeA, dns.TypeAAAA, dns.TypeANY:
-	default:
-		return f.serveOther(ctx, w, r, z, s)
+	if !asksAddress(r) {
+		return f.serveOther(ctx, w, r, z, s.ttl)
 	}
 	p.counted.add(ctx, p.names[0], s.tier)
 	if s.choice.Reply == pool.Next {
@@ -88,10 +92,9 @@ func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Ms
 }
 
 // serveOther has the next plugin answer for a name that exists here without being of the type asked
-// for: a zone file may know more of it. It says NODATA where the next plugin has no such name. s is nil
-// for a name that is no pool's.
-func (f Failover) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone, s *snapshot) (int, error) {
-	e := &existing{ResponseWriter: w, query: r, zone: z, ttl: negativeTTL(s)}
+// for: a zone file may know more of it. It says NODATA where the next plugin has no such name.
+func (f Failover) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone, ttl uint32) (int, error) {
+	e := &existing{ResponseWriter: w, query: r, zone: z, ttl: ttl}
 	rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, e, r)
 	if !isUnknown(rcode, err) {
 		return rcode, err
@@ -115,13 +118,13 @@ func (f Failover) serveUnknown(ctx context.Context, w dns.ResponseWriter, r *dns
 	if e == nil {
 		return rcode, err
 	}
-	return dns.RcodeSuccess, w.WriteMsg(negative(r, e.zone, dns.RcodeNameError, negativeTTL(nil)))
+	return dns.RcodeSuccess, w.WriteMsg(negative(r, e.zone, dns.RcodeNameError, negativeTTL))
 }
 
 // serveWildcard answers for a name below e, unless the next plugins know that name: a wildcard never
 // covers a name that exists (RFC 4592, section 2.2.1).
 func (f Failover) serveWildcard(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, e *entry) (int, error) {
-	if f.zonesBelow {
+	if f.zonesBelow && asksAddress(r) {
 		known := &known{ResponseWriter: w}
 		rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, known, r)
 		if known.written {

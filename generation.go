@@ -131,9 +131,7 @@ func (g *generation) reloaded(failed bool) {
 	for _, next := range g.successors() {
 		if failed {
 			next.stop()
-			continue
 		}
-		next.replaces = nil
 		next.silent.Store(false)
 	}
 }
@@ -145,6 +143,7 @@ func (g *generation) reloading() bool {
 	return process.reloading == g
 }
 
+// successors ends the reload of g and returns what it brought forth: one, or none, generation.
 func (g *generation) successors() []*generation {
 	process.mu.Lock()
 	defer process.mu.Unlock()
@@ -152,6 +151,7 @@ func (g *generation) successors() []*generation {
 	var next []*generation
 	for _, o := range process.generations {
 		if o.replaces == g {
+			o.replaces = nil
 			next = append(next, o)
 		}
 	}
