@@ -30,9 +30,9 @@ func newSnapshot(p *livePool, c pool.Choice) *snapshot {
 	s.v6 = records(p.names[0], c.V6.Addrs, s.ttl)
 	if c.Tier == pool.InFallback {
 		s.tier = "fallback"
-		s.extended = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: "no member is up: fallback " + p.Fallback.Word}
+		s.extended = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: "no tier is usable: fallback " + p.Fallback.Word}
 		if c.Stale {
-			s.extended = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeStaleAnswer, ExtraText: "no member is up: the last that were"}
+			s.extended = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeStaleAnswer, ExtraText: "no tier is usable: the last that was"}
 		}
 	}
 	return s
