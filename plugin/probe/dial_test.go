@@ -105,11 +105,13 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// A watched context counts what waits for its end.
+// A watched context counts what waits for its end. Package context must not find the one inside.
 type watched struct {
 	context.Context
 	waiting *atomic.Int32
 }
+
+func (w watched) Value(any) any { return nil }
 
 func (w watched) AfterFunc(f func()) func() bool {
 	w.waiting.Add(1)

@@ -40,8 +40,7 @@ type web struct {
 	body     *regexp.Regexp // nil: whatever
 	secure   *secure        // nil: http
 
-	head, tail []byte        // the request, before and after the port in the Host header
-	request    *http.Request // tells http.ReadResponse the method; nothing else is in it
+	head, tail []byte // the request, before and after the port in the Host header
 }
 
 // A field is a line of a header.
@@ -176,7 +175,6 @@ func (p *web) compose() {
 	b.WriteString("\r\nConnection: close\r\n\r\n")
 	p.head = []byte(p.method + " " + p.uri + " HTTP/1.1\r\nHost: " + p.host)
 	p.tail = []byte(b.String())
-	p.request = &http.Request{Method: p.method}
 }
 
 // ask is the request as it is sent to a port.
@@ -248,8 +246,8 @@ func (p *web) Probe(ctx context.Context, target netip.AddrPort) error {
 
 // judge reads the response from r.
 func (p *web) judge(ctx context.Context, r io.Reader) error {
-	src := &source{r: r, left: 1<<40}
-	resp, err := p.response(bufio.NewReader(src))
+	src := &source{r: r, left: maxHeader}
+	resp, err := response(bufio.NewReader(src))
 	if err != nil {
 		return src.why(ctx, reading, err)
 	}
@@ -274,9 +272,10 @@ func (p *web) judge(ctx context.Context, r io.Reader) error {
 }
 
 // response is the first that is not merely informational. One that switches protocols is final.
-func (p *web) response(r *bufio.Reader) (*http.Response, error) {
+func response(r *bufio.Reader) (*http.Response, error) {
 	for range 1 + maxInformational {
-		resp, err := http.ReadResponse(r, p.request)
+		// Without the request a response to HEAD seems to have a body; nobody reads that.
+		resp, err := http.ReadResponse(r, nil)
 		if err != nil {
 			return nil, err
 		}

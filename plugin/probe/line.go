@@ -29,7 +29,7 @@ func parseLine(words []string, name, root string) (line, error) {
 	authority, _, _ := strings.Cut(rest, "/")
 	if strings.Contains(authority, "@") {
 		// The URL is not repeated here: there may be a password in it.
-		return l, errors.New("user in an URL, want the option header Authorization VALUE")
+		return l, errors.New("user in a URL, want the option header Authorization VALUE")
 	}
 	if i := strings.IndexFunc(word, func(r rune) bool { return r <= ' ' || r >= 0x7f }); i >= 0 {
 		return l, fmt.Errorf("URL %q holds blanks or letters that are not ASCII, want them percent-encoded, or as xn-- in a host", word)

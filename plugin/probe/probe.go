@@ -1,6 +1,6 @@
 // Package probe asks one address one question: do you work?
 //
-// A question is written as an URL and options, the words that follow "probe" in a Corefile. Parse
+// A question is written as a URL and options, the words that follow "probe" in a Corefile. Parse
 // turns them into a Spec, whose Prober asks the question of any address it is given. Only that
 // address is ever dialled; the URL's host is the name that is spoken of: the Host header, the SNI
 // and the name a certificate is verified for.
@@ -71,7 +71,7 @@ var kinds = map[string]kind{
 	"tls":   {parse: parseTLS},
 }
 
-// Parse reads the words that follow "probe" in a Corefile: an URL, then options. Name is the pool's
+// Parse reads the words that follow "probe" in a Corefile: a URL, then options. Name is the pool's
 // first name, without trailing dot: the host where the URL has none. It is empty for a wildcard,
 // which is nobody's host. Root is the directory that relative file names start from, empty for the
 // working directory.
@@ -81,7 +81,7 @@ func Parse(words []string, name, root string) (Spec, error) {
 	}
 	scheme, _, found := strings.Cut(words[0], "://")
 	if !found {
-		return Spec{}, fmt.Errorf("%q is not an URL, want one such as tcp://:443 or http://:8080/healthz", words[0])
+		return Spec{}, fmt.Errorf("%q is not a URL, want one such as tcp://:443 or http://:8080/healthz", words[0])
 	}
 	k, found := kinds[strings.ToLower(scheme)]
 	if !found {
@@ -96,8 +96,16 @@ func Parse(words []string, name, root string) (Spec, error) {
 	if err != nil {
 		return Spec{}, err
 	}
-	return Spec{Prober: p, Port: l.port, Usual: k.usual}, nil
+	return Spec{Prober: question{p, p.String()}, Port: l.port, Usual: k.usual}, nil
 }
+
+// A question is a Prober that has its String at hand: it is compared for every member.
+type question struct {
+	Prober
+	text string
+}
+
+func (q question) String() string { return q.text }
 
 // list is the keys of m as an error message lists them.
 func list[V any](m map[string]V) string {

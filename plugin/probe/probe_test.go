@@ -24,7 +24,7 @@ func TestParseErrors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const url = "not an URL, want one such as tcp://:443 or http://:8080/healthz"
+	const url = "not a URL, want one such as tcp://:443 or http://:8080/healthz"
 	const letters = "holds blanks or letters that are not ASCII, want them percent-encoded, or as xn-- in a host"
 	const host = "cannot be a host, want a name of letters, digits, hyphens and dots in the URL"
 	const dialled = "is an address, want a name: only the member's address is dialled"
@@ -41,8 +41,8 @@ func TestParseErrors(t *testing.T) {
 		{[]string{"http:/x"}, `"http:/x" is ` + url},
 		{[]string{"tpc://:80"}, `unknown kind of probe "tpc", want one of http, https, tcp, tls`},
 		{[]string{"://:80"}, `unknown kind of probe "", want one of http, https, tcp, tls`},
-		{[]string{"http://me:secret@www.example.org/"}, "user in an URL, want the option header Authorization VALUE"},
-		{[]string{"tcp://me@:80"}, "user in an URL, want the option header Authorization VALUE"},
+		{[]string{"http://me:secret@www.example.org/"}, "user in a URL, want the option header Authorization VALUE"},
+		{[]string{"tcp://me@:80"}, "user in a URL, want the option header Authorization VALUE"},
 		{[]string{"http://:80/a b"}, `URL "http://:80/a b" ` + letters},
 		{[]string{"http://:80/\r\nX: y"}, `URL "http://:80/\r\nX: y" ` + letters},
 		{[]string{"http://bücher.example/"}, `URL "http://bücher.example/" ` + letters},

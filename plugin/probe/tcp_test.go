@@ -63,7 +63,10 @@ func TestTCP(t *testing.T) {
 				timeout = brief
 			}
 			words := append([]string{"tcp://"}, strings.Fields(tc.words)...)
-			for _, address := range loopback {
+			for family, address := range loopback {
+				if timeout < soon && family != "v4" {
+					continue // one is long enough to wait for
+				}
 				wantError(t, ask(t, mustParse(t, words...), serve(t, address, tc.member), timeout), tc.want)
 			}
 		})

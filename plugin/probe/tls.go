@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 )
@@ -75,7 +77,7 @@ func (p *tlsProbe) Probe(ctx context.Context, target netip.AddrPort) error {
 
 // verdict is what the member makes of our certificate, or of our having none. Since TLS 1.3 it
 // comes after the handshake, and only if it is bad; so we say goodbye and see what is said to that.
-func verdict(ctx context.Context, t *tls.Conn) error {
+func verdict(ctx context.Context, t session) error {
 	if t.ConnectionState().Version < tls.VersionTLS13 {
 		return nil
 	}
@@ -196,11 +198,11 @@ func (s *secure) String() string {
 
 // shake shakes hands on c and looks at the certificate. Config is s.config, or made from it. What
 // comes back needs no closing but that of c: a probe takes no leave.
-func (s *secure) shake(ctx context.Context, c *conn, config *tls.Config) (*tls.Conn, error) {
-	t := tls.Client(c, config)
+func (s *secure) shake(ctx context.Context, c *conn, config *tls.Config) (session, error) {
+	t := session{tls.Client(c, config)}
 	// Not HandshakeContext: c ends with ctx anyhow, without another goroutine.
 	if err := t.Handshake(); err != nil {
-		return nil, plain(ctx, handshaking, err)
+		return t, plain(ctx, handshaking, err)
 	}
 	if s.expires == 0 {
 		return t, nil
@@ -208,11 +210,34 @@ func (s *secure) shake(ctx context.Context, c *conn, config *tls.Config) (*tls.C
 	left := time.Until(t.ConnectionState().PeerCertificates[0].NotAfter)
 	switch {
 	case left <= 0:
-		return nil, fmt.Errorf("certificate expired %s ago, want %s or more left", short(-left), short(s.expires))
+		return t, fmt.Errorf("certificate expired %s ago, want %s or more left", short(-left), short(s.expires))
 	case left < s.expires:
-		return nil, fmt.Errorf("certificate expires in %s, want %s or more", short(left), short(s.expires))
+		return t, fmt.Errorf("certificate expires in %s, want %s or more", short(left), short(s.expires))
 	}
 	return t, nil
+}
+
+// A session is a TLS connection that knows why nothing more can be written to it: the other side may
+// have sent an alert, which waits to be read, before it closed.
+type session struct{ *tls.Conn }
+
+func (s session) Write(b []byte) (int, error) {
+	n, err := s.Conn.Write(b)
+	return n, s.alert(err)
+}
+
+func (s session) CloseWrite() error { return s.alert(s.Conn.CloseWrite()) }
+
+// alert is the alert that has come in, or else the error of writing.
+func (s session) alert(err error) error {
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	var op *net.OpError
+	if _, alert := s.Read(make([]byte, 1)); errors.As(alert, &op) && op.Op == "remote error" {
+		return alert
+	}
+	return err
 }
 
 // short is d without the zeros that time.Duration ends in, and without seconds if there are hours.

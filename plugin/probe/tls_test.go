@@ -171,6 +171,13 @@ func TestClientCertificate(t *testing.T) {
 	}
 }
 
+// Who did not ask for our certificate has no verdict on it to be waited for.
+func TestNoVerdict(t *testing.T) {
+	cert, _, _ := trusted().sign("www.example.org", time.Hour)
+	target := serveTLS(t, "127.0.0.1:0", serverConfig(cert), nil, func(net.Conn) { time.Sleep(4 * brief) })
+	wantError(t, ask(t, mustParse(t, "tls://", "insecure"), target, 2*brief), "")
+}
+
 func TestShort(t *testing.T) {
 	for want, d := range map[string]time.Duration{
 		"3h12m": 3*time.Hour + 12*time.Minute + 59*time.Second, "72h": 72 * time.Hour, "20m": 20 * time.Minute,
