@@ -269,7 +269,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil || target.Port() == 0 {
 			t.Errorf("got target %s, %v", target, err)
 		}
-		if p, ok := s.Prober.(*web); ok {
+		if p, ok := s.Prober.(question).Prober.(*web); ok {
 			checkRequest(t, p)
 		}
 	})
