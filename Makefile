@@ -4,7 +4,7 @@ SHELL       := bash
 .SHELLFLAGS := -e -u -o pipefail -c
 
 GITCOMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
-LDFLAGS   ?= -s -w -X github.com/coredns/coredns/coremain.GitCommit=$(GITCOMMIT)
+LDFLAGS    = -s -w -X github.com/coredns/coredns/coremain.GitCommit=$(GITCOMMIT)
 
 # What `make test` calls besides Go, as program:package, with Debian's names for the packages.
 NEEDS       ?= cc:build-essential dig:bind9-dnsutils delv:bind9-dnsutils
@@ -17,7 +17,7 @@ BENCH       ?= .
 MAN_DATE := 2026-11-01
 
 # CoreDNS takes minutes to compile, and other flags compile all of it again. Whatever is not a
-# test shares these, which are the ones CoreDNS is released with.
+# test shares these: what CoreDNS is released with, and no machine's paths in the binary.
 PLAIN := CGO_ENABLED=0 GOFLAGS='$(strip $(shell go env GOFLAGS) -trimpath -tags=grpcnotrace)'
 
 # The versions of the tools, and their checksums, stand in a module of their own.
@@ -47,10 +47,11 @@ test-deps:
 	done; \
 	[ -n "$$programs" ] || exit 0; \
 	root=; [ "$$(id -u)" = 0 ] || root=sudo; \
-	if ! command -v apt-get $$root >/dev/null; then \
+	for tool in apt-get $$root; do \
+	    command -v $$tool >/dev/null && continue; \
 	    echo "The tests need these programs, please install them:$$programs (on Debian:$$packages)" >&2; \
 	    exit 1; \
-	fi; \
+	done; \
 	set -x; $$root apt-get -qq update; \
 	$$root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$packages
 

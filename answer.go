@@ -67,7 +67,8 @@ type existing struct {
 
 // WriteMsg passes m on, and a denial of the name as one of its type only.
 func (e *existing) WriteMsg(m *dns.Msg) error {
-	if len(m.Answer) > 0 || m.Rcode != dns.RcodeNameError && !(m.Rcode == dns.RcodeSuccess && isBare(m)) {
+	denied := len(m.Answer) == 0 && m.Rcode == dns.RcodeNameError || m.Rcode == dns.RcodeSuccess && isBare(m)
+	if !denied {
 		return e.ResponseWriter.WriteMsg(m)
 	}
 	soa := slices.IndexFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA })

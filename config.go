@@ -117,10 +117,11 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 	if len(own) == 0 {
 		return nil, directives[0].errorf("no pool in this server block, want failover NAME... ADDRESS...")
 	}
-	if err := base.check(); err != nil {
+	alone := base // what is wrong with the defaults is wrong even where no pool takes them
+	if err := alone.check(); err != nil {
 		return nil, err
 	}
-	if err := base.parseProbes("example.org", root); err != nil {
+	if err := alone.parseProbes("example.org", root); err != nil {
 		return nil, err
 	}
 
@@ -145,9 +146,8 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 // ofMembers says whether a property belongs to one pool and cannot be a default.
 func ofMembers(p property) bool { return p.word == "primary" || p.word == "backup" }
 
-// own is the config of a directive that has a pool of its own; base holds the defaults.
-func (base config) own(d directive, zones []string, root string) (*config, error) {
-	c := base
+// own is the config of a directive that has a pool of its own; c holds the defaults.
+func (c config) own(d directive, zones []string, root string) (*config, error) {
 	c.position = d.position
 	if err := c.arguments(d, zones); err != nil {
 		return nil, err
@@ -175,8 +175,11 @@ func (base config) own(d directive, zones []string, root string) (*config, error
 // arguments reads the directive's own line: names first, then the addresses of the first tier.
 func (c *config) arguments(d directive, zones []string) error {
 	for i, arg := range d.args {
-		if isAddress(arg) {
+		if isAddress(arg) && len(c.names) > 0 {
 			return c.addTier(d.position, d.args[i:])
+		}
+		if isAddress(arg) {
+			break
 		}
 		name, err := parseName(arg)
 		if err != nil {
@@ -277,8 +280,11 @@ func duration(low, high time.Duration, field func(*config) *time.Duration) func(
 // short is a duration without the zero units that time.Duration prints.
 func short(d time.Duration) string {
 	s := d.String()
-	if d >= time.Minute {
-		s = strings.TrimSuffix(strings.TrimSuffix(s, "0s"), "0m")
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
 	}
 	return s
 }

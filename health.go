@@ -118,15 +118,15 @@ func (p *livePool) Changed() {
 	if p.checks == nil || !p.stale.Swap(false) {
 		return
 	}
-	members := p.members()
-	var news []int
+	before, members := p.now.Load(), p.members()
+	p.publish(members)
+	news := make([]int, 0, 1)
 	for i, s := range members {
 		if s.status != p.status[i] {
 			news = append(news, i)
 		}
 	}
-	p.publish(members)
-	if len(news) > 0 {
+	if len(news) > 0 || !p.now.Load().same(before) {
 		p.moved()
 	}
 	for _, i := range news {
@@ -147,7 +147,7 @@ func (p *livePool) publish(members []memberState) {
 	}
 	choice := p.Choose(health, p.last)
 	if choice.Tier != pool.InFallback {
-		p.last = choice.Used
+		p.remember(choice.Used, members)
 	}
 	p.now.Store(newSnapshot(p, choice))
 
@@ -157,6 +157,20 @@ func (p *livePool) publish(members []memberState) {
 	if !p.settled && !slices.ContainsFunc(members, func(s memberState) bool { return s.status == monitor.Unknown }) {
 		p.settled = true
 		p.generation.poolSettled()
+	}
+}
+
+// remember keeps the members used for the time when there are none. One that nobody has seen up yet is
+// used, but has not worked.
+func (p *livePool) remember(used []int, members []memberState) {
+	up := make([]int, 0, len(used))
+	for _, i := range used {
+		if members[i].status == monitor.Up {
+			up = append(up, i)
+		}
+	}
+	if len(up) > 0 {
+		p.last = up
 	}
 }
 
@@ -220,24 +234,22 @@ func (p *livePool) members() []memberState {
 // combine makes one status of a member's checks: all have to pass. It is down when one of them is,
 // and up when all are.
 func (p *livePool) combine(states []monitor.State, now time.Time) memberState {
-	deciding, soonest := 0, states[0].Soonest
-	for i, s := range states[1:] {
-		d := states[deciding]
-		switch {
-		case weight(s.Status) > weight(d.Status):
-			deciding, soonest = i+1, s.Soonest
-		case weight(s.Status) < weight(d.Status):
-		case s.Status == monitor.Down: // all that are down have to come up
-			soonest = max(soonest, s.Soonest)
-		default:
-			soonest = min(soonest, s.Soonest)
-			if s.Since.After(d.Since) {
-				deciding = i + 1
-			}
+	deciding := 0
+	for i, s := range states {
+		if d := states[deciding]; weight(s.Status) > weight(d.Status) || s.Status == d.Status && s.Since.After(d.Since) {
+			deciding = i
 		}
 	}
 	d := states[deciding]
-	m := memberState{status: d.Status, soonest: soonest, why: d.Why(&p.settings)}
+	m := memberState{status: d.Status, soonest: d.Soonest, why: d.Why(&p.settings)}
+	for _, s := range states {
+		switch {
+		case d.Status != monitor.Down: // any of them can bring it down
+			m.soonest = min(m.soonest, s.Soonest)
+		case s.Status == monitor.Down: // all of these have to come up
+			m.soonest = max(m.soonest, s.Soonest)
+		}
+	}
 	if len(states) > 1 {
 		m.why = fmt.Sprintf("%s: %s", p.probes[deciding].Prober, m.why)
 	}

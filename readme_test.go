@@ -76,7 +76,7 @@ func TestReadmeHasEveryProbeOption(t *testing.T) {
 		_, err := probe.Parse([]string{kind + "://", "no"}, "example.org", "")
 		want := wanted(t, err)
 		var got []string
-		for _, item := range strings.Split(syntax, "\n* ") {
+		for item := range strings.SplitSeq(syntax, "\n* ") {
 			kinds, options, _ := strings.Cut(item, ": ")
 			if regexp.MustCompile("^(`\\w+`(, )?)+$").MatchString(kinds) && strings.Contains(kinds, "`"+kind+"`") {
 				options = strings.Join(strings.Fields(options), " ")

@@ -46,9 +46,15 @@ func setup(c *caddy.Controller) error {
 func parse(c *caddy.Controller) ([]directive, error) {
 	var directives []directive
 	for c.Next() {
+		if c.Val() != "failover" {
+			return nil, position{c.File(), c.Line()}.errorf("unexpected %q after %q, want one property on each line", c.Val(), "}")
+		}
 		d := directive{position: position{c.File(), c.Line()}, args: c.RemainingArgs()}
 		for c.NextBlock() {
 			p := property{position: position{c.File(), c.Line()}, word: c.Val(), args: c.RemainingArgs()}
+			if slices.Contains(p.args, "}") {
+				return nil, p.errorf("unexpected %q after %q, want it on a line of its own", "}", p.word)
+			}
 			if p.word == "{" || c.NextArg() {
 				return nil, p.errorf("unexpected %q after %q, want one property on each line", "{", p.word)
 			}

@@ -73,7 +73,7 @@ func records(owner string, addrs []netip.Addr, ttl uint32) []dns.RR {
 // owned returns rrs for another owner: copies, unless it is the same name in the same case.
 func owned(rrs []dns.RR, owner string) []dns.RR {
 	if len(rrs) == 0 || rrs[0].Header().Name == owner {
-		return rrs[:len(rrs):len(rrs)]
+		return slices.Clip(rrs)
 	}
 	mine := make([]dns.RR, len(rrs))
 	if rrs[0].Header().Rrtype == dns.TypeA {
@@ -118,7 +118,7 @@ func (s *snapshot) String() string {
 	said := map[pool.Reply]string{pool.NoData: "NODATA", pool.NXDomain: "NXDOMAIN", pool.ServFail: "SERVFAIL",
 		pool.Refused: "REFUSED", pool.Next: "the next plugin's answer"}[s.choice.Reply]
 	if s.choice.Reply == pool.Addresses {
-		var shown []string
+		shown := make([]string, 0, 2*maxShown)
 		for _, rr := range slices.Concat(s.v4[:min(len(s.v4), maxShown)], s.v6[:min(len(s.v6), maxShown)]) {
 			shown = append(shown, dns.Field(rr, 1))
 		}

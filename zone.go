@@ -14,10 +14,10 @@ type zone struct {
 	serial atomic.Uint32 // seconds since 1970 of the latest change of an answer
 }
 
-// changed moves the serial to now.
+// changed moves the serial to now, if that is forward (RFC 1982, section 3.2).
 func (z *zone) changed(now time.Time) {
 	after := uint32(now.Unix()) // #nosec G115 -- serials wrap (RFC 1982)
-	for before := z.serial.Load(); int32(after-before) > 0 || before == 0; before = z.serial.Load() {
+	for before := z.serial.Load(); before == 0 || after-before-1 < 1<<31-1; before = z.serial.Load() {
 		if z.serial.CompareAndSwap(before, after) {
 			return
 		}

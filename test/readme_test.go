@@ -2,7 +2,6 @@ package test
 
 import (
 	"bytes"
-	"crypto"
 	"fmt"
 	"os"
 	"os/exec"
@@ -99,7 +98,7 @@ func furnish(t *testing.T) {
 	for name, content := range map[string][]byte{
 		"GeoLite2-City.mmdb":              cities,
 		"Kexample.org.+013+45330.key":     []byte(key.String() + "\n"),
-		"Kexample.org.+013+45330.private": []byte(key.PrivateKeyString(secret.(crypto.PrivateKey))),
+		"Kexample.org.+013+45330.private": []byte(key.PrivateKeyString(secret)),
 		"db.example.org": []byte("$ORIGIN example.org.\n@ 3600 IN SOA ns hostmaster 1 7200 1800 86400 300\n" +
 			"@ 3600 IN NS ns\nns 3600 IN A 127.0.0.1\n"),
 	} {

@@ -1,3 +1,5 @@
+// The programs the Makefile runs, at versions and with checksums of their own: what they need must
+// not choose the versions of what failover is built with.
 module github.com/coredns-failover/failover/tools
 
 go 1.26.0

@@ -36,7 +36,7 @@ var story = []step{
 		want: "127.0.0.1 127.0.0.2"},
 	{say: "Stop east and west: it is the backup's turn.", stop: []int{0, 1},
 		want: "127.0.0.3"},
-	{say: "Stop the spare too. Nothing works, so the answer is everything: an old probe may be wrong.", stop: []int{2},
+	{say: "Stop the spare too: nothing works, and rather than nothing the answer is everything.", stop: []int{2},
 		want: "127.0.0.1 127.0.0.2 127.0.0.3"},
 	{say: "Start all three.", start: []int{0, 1, 2},
 		want: "127.0.0.1 127.0.0.2"},

@@ -77,7 +77,7 @@ func Turn[T any](items []T, runs []int, order Order, n uint32, limit int) []T {
 		turned = append(append(turned, run[k:]...), run[:k]...)
 		if order == Random {
 			run = turned[first:end]
-			rand.Shuffle(len(run), func(i, j int) { run[i], run[j] = run[j], run[i] })
+			rand.Shuffle(len(run), func(i, j int) { run[i], run[j] = run[j], run[i] }) // #nosec G404 -- nobody gains by guessing it
 		}
 		first = end
 	}

@@ -214,7 +214,7 @@ func (p *web) String() string {
 
 // want is the statuses as they are written in a Corefile.
 func (p *web) want() string {
-	var parts []string
+	parts := make([]string, 0, len(p.statuses))
 	for _, s := range p.statuses {
 		part := strconv.Itoa(s.from)
 		if s.to > s.from {

@@ -39,8 +39,7 @@ func parseLine(words []string, name, root string) (line, error) {
 	}
 	u, err := url.Parse(word)
 	if err != nil {
-		var inner *url.Error
-		if errors.As(err, &inner) {
+		if inner, ok := errors.AsType[*url.Error](err); ok {
 			err = inner.Err
 		}
 		return l, fmt.Errorf("URL %q: %w", word, err)

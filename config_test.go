@@ -1,0 +1,776 @@
+package failover
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/caddy/caddyfile"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
+	_ "github.com/coredns/coredns/plugin/loadbalance"
+)
+
+// configured reads the failover directives of one server block. Their first line is line 1.
+func configured(directives string, keys ...string) ([]*config, error) {
+	c := caddy.NewTestController("dns", directives)
+	c.ServerBlockKeys = keys
+	return configuredBy(c)
+}
+
+func configuredBy(c *caddy.Controller) ([]*config, error) {
+	d, err := parse(c)
+	if err != nil {
+		return nil, err
+	}
+	return configure(d, plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys), "")
+}
+
+// configuredFrom reads a whole Corefile the way CoreDNS does it, with snippets, imported files and
+// variables, and returns what its server blocks come to.
+func configuredFrom(file, corefile string) ([]*config, error) {
+	blocks, err := caddyfile.Parse(file, strings.NewReader(corefile), dnsserver.Directives)
+	if err != nil {
+		return nil, err
+	}
+	var all []*config
+	for _, b := range blocks {
+		tokens := b.Tokens["failover"]
+		if tokens == nil {
+			continue
+		}
+		c := caddy.NewTestController("dns", "")
+		c.Dispenser = caddyfile.NewDispenserTokens(file, tokens)
+		c.ServerBlockKeys = b.Keys
+		configs, err := configuredBy(c)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, configs...)
+	}
+	return all, nil
+}
+
+// told is what a config comes to: names, tiers and probes, and what is not as it is by default.
+func told(c *config) string {
+	var tiers []string
+	for _, t := range c.Tiers {
+		var members []string
+		for _, m := range t {
+			members = append(members, m.String())
+		}
+		tiers = append(tiers, strings.Join(members, ", "))
+	}
+	said := []string{strings.Join(c.names, " ") + " = " + strings.Join(tiers, " | ")}
+	for _, spec := range c.specs {
+		port := ""
+		if spec.Port != 0 {
+			port = fmt.Sprintf(" port %d", spec.Port)
+		}
+		said = append(said, spec.String()+port)
+	}
+	d := defaults()
+	for _, v := range []struct {
+		word      string
+		got, want any
+	}{
+		{"interval", c.settings.Interval, d.settings.Interval},
+		{"recheck", c.settings.Recheck, d.settings.Recheck},
+		{"timeout", c.settings.Timeout, d.settings.Timeout},
+		{"fall", c.settings.Fall, d.settings.Fall},
+		{"window", c.settings.Window, d.settings.Window},
+		{"rise", c.settings.Rise, d.settings.Rise},
+		{"hold", c.Hold, d.Hold},
+		{"min", c.Min, d.Min},
+		{"answer", c.Answer, d.Answer},
+		{"order", []string{"fixed", "sorted", "cyclic", "random"}[c.Order], "fixed"},
+		{"prefer", fmt.Sprint(c.Prefer), "[]"},
+		{"fallback", c.Fallback.Word, d.Fallback.Word},
+		{"ttl from", c.MinTTL, d.MinTTL},
+		{"ttl to", c.MaxTTL, d.MaxTTL},
+		{"startup", c.startup, d.startup},
+	} {
+		if v.got != v.want {
+			said = append(said, fmt.Sprintf("%s %v", v.word, v.got))
+		}
+	}
+	return strings.Join(said, "; ")
+}
+
+// text is the configs one to a line.
+func text(configs []*config) string {
+	var lines []string
+	for _, c := range configs {
+		lines = append(lines, told(c))
+	}
+	return strings.Join(lines, "\n")
+}
+
+const (
+	www  = "failover www.example.org 192.0.2.10:443" // a directive without a block
+	made = "www.example.org. = 192.0.2.10:443; tcp://"
+)
+
+// inBlock is the directive with one property.
+func inBlock(property string) string { return www + " {\n" + property + "\n}" }
+
+func TestConfigRight(t *testing.T) {
+	tests := []struct {
+		name       string
+		keys       []string // of the server block; nil: example.org
+		directives string
+		want       string
+	}{
+		{name: "the shortest", directives: www, want: made},
+		{
+			name:       "one tier on the line",
+			directives: "failover www.example.org 192.0.2.10:443 198.51.100.10:443",
+			want:       "www.example.org. = 192.0.2.10:443, 198.51.100.10:443; tcp://",
+		},
+		{
+			name:       "the same with primary",
+			directives: "failover www.example.org {\nprimary 192.0.2.10:443 198.51.100.10:443\n}",
+			want:       "www.example.org. = 192.0.2.10:443, 198.51.100.10:443; tcp://",
+		},
+		{
+			name:       "a tier for each backup line",
+			directives: www + " {\nbackup 192.0.2.20:443 192.0.2.21:443\nbackup 192.0.2.30:443\n}",
+			want:       "www.example.org. = 192.0.2.10:443 | 192.0.2.20:443, 192.0.2.21:443 | 192.0.2.30:443; tcp://",
+		},
+		{
+			name:       "primary after backup",
+			directives: "failover www.example.org {\nbackup 192.0.2.20:443\nprimary 192.0.2.10:443\nbackup 192.0.2.30:443\n}",
+			want:       "www.example.org. = 192.0.2.10:443 | 192.0.2.20:443 | 192.0.2.30:443; tcp://",
+		},
+		{
+			name:       "every way to write an address",
+			directives: "failover www.example.org 192.0.2.10 192.0.2.11:80 2001:db8::10 [2001:db8::11] [2001:db8::12]:80 east=192.0.2.13 West-1=[2001:DB8::13]:80 {\nprobe tcp://:80\n}",
+			want:       "www.example.org. = 192.0.2.10, 192.0.2.11:80, 2001:db8::10, 2001:db8::11, [2001:db8::12]:80, east 192.0.2.13, West-1 [2001:db8::13]:80; tcp:// port 80",
+		},
+		{
+			name:       "the limits of an address",
+			directives: "failover www.example.org 1.0.0.0:1 223.255.255.255:65535 127.0.0.1:1 240.0.0.1:1 ::1 {\nprobe tcp://:1\n}",
+			want:       "www.example.org. = 1.0.0.0:1, 223.255.255.255:65535, 127.0.0.1:1, 240.0.0.1:1, ::1; tcp:// port 1",
+		},
+		{name: "a block with nothing in it", directives: www + " {\n}", want: made},
+		{name: "comments", directives: "failover www.example.org 192.0.2.10:443 { # here\n# and here\n}", want: made},
+
+		// Names.
+		{name: "a dot at the end", directives: "failover www.example.org. 192.0.2.10:443", want: made},
+		{name: "any case", directives: "failover WWW.Example.ORG 192.0.2.10:443", want: made},
+		{name: "the zone itself", directives: "failover example.org 192.0.2.10:443", want: "example.org. = 192.0.2.10:443; tcp://"},
+		{
+			name:       "several names",
+			directives: "failover www.example.org example.org *.app.example.org 192.0.2.10:443",
+			want:       "www.example.org. example.org. *.app.example.org. = 192.0.2.10:443; tcp://",
+		},
+		{name: "a wildcard", directives: "failover *.example.org 192.0.2.10:443", want: "*.example.org. = 192.0.2.10:443; tcp://"},
+		{name: "an asterisk that is part of a label", directives: "failover a*.example.org 192.0.2.10:443", want: "a*.example.org. = 192.0.2.10:443; tcp://"},
+		{name: "underscores", directives: "failover _dns.example.org 192.0.2.10:443", want: "_dns.example.org. = 192.0.2.10:443; tcp://"},
+		{name: "international", directives: "failover bücher.example.org 192.0.2.10:443", want: "xn--bcher-kva.example.org. = 192.0.2.10:443; tcp://"},
+		{name: "international and big", directives: "failover BÜCHER.Example.org 192.0.2.10:443", want: "xn--bcher-kva.example.org. = 192.0.2.10:443; tcp://"},
+		{name: "international wildcard", directives: "failover *.bücher.example.org 192.0.2.10:443", want: "*.xn--bcher-kva.example.org. = 192.0.2.10:443; tcp://"},
+		{name: "its ASCII form", directives: "failover xn--bcher-kva.example.org 192.0.2.10:443", want: "xn--bcher-kva.example.org. = 192.0.2.10:443; tcp://"},
+		{name: "escapes that need not be", directives: `failover w\119w.example.org 192.0.2.10:443`, want: made},
+		{name: "escapes that need be", directives: `failover a\.b\032c.example.org 192.0.2.10:443`, want: `a\.b\ c.example.org. = 192.0.2.10:443; tcp://`},
+		{name: "numbers in a name", directives: "failover 10.example.org 192.0.2.10:443", want: "10.example.org. = 192.0.2.10:443; tcp://"},
+		{name: "a reverse zone", keys: []string{"192.0.2.0/24"}, directives: "failover 10.2.0.192.in-addr.arpa 192.0.2.10:443", want: "10.2.0.192.in-addr.arpa. = 192.0.2.10:443; tcp://"},
+		{
+			name:       "names in several zones",
+			keys:       []string{"dns://example.org.:53", "dns://EXAMPLE.net.:53"},
+			directives: "failover www.example.org www.example.net 192.0.2.10:443",
+			want:       "www.example.org. www.example.net. = 192.0.2.10:443; tcp://",
+		},
+		{name: "the root zone", keys: []string{"."}, directives: "failover www.example.org . 192.0.2.10:443", want: "www.example.org. . = 192.0.2.10:443; tcp://"},
+		{name: "the wildcard of the root", keys: []string{"."}, directives: "failover * 192.0.2.10:443", want: "*. = 192.0.2.10:443; tcp://"},
+
+		// Words in quotes are words like any other, and may hold blanks.
+		{name: "quoted words", directives: `failover "www.example.org" "192.0.2.10:443"`, want: made},
+		{
+			name:       "blanks and quotes in a word",
+			directives: inBlock(`probe tcp://:25 expect "^250 say \"ok\""`),
+			want:       `www.example.org. = 192.0.2.10:443; tcp:// expect "^250 say \"ok\"" port 25`,
+		},
+
+		// Probes.
+		{name: "the pool's name is the host", directives: inBlock("probe http://:8080/healthz"), want: "www.example.org. = 192.0.2.10:443; http://www.example.org/healthz status 200-399 port 8080"},
+		{name: "the first name is", directives: "failover www.example.org example.org 192.0.2.10 {\nprobe https://\n}", want: "www.example.org. example.org. = 192.0.2.10; https://www.example.org/ status 200-399"},
+		{name: "an international name is", directives: "failover bücher.example.org 192.0.2.10 {\nprobe tls://:443\n}", want: "xn--bcher-kva.example.org. = 192.0.2.10; tls://xn--bcher-kva.example.org port 443"},
+		{name: "a host of its own", directives: inBlock("probe tls://other.example.net"), want: "www.example.org. = 192.0.2.10:443; tls://other.example.net"},
+		{name: "a wildcard with a host", directives: "failover *.example.org 192.0.2.10 {\nprobe http://www.example.org\n}", want: "*.example.org. = 192.0.2.10; http://www.example.org/ status 200-399"},
+		{name: "several", directives: inBlock("probe tcp://\nprobe tcp://:80"), want: made + "; tcp:// port 80"},
+
+		// Properties.
+		{name: "interval", directives: inBlock("interval 10s"), want: made + "; interval 10s"},
+		{name: "a bare number is seconds", directives: inBlock("interval 10"), want: made + "; interval 10s"},
+		{name: "a short interval shortens the rest", directives: inBlock("interval 100ms"), want: made + "; interval 100ms; recheck 100ms; timeout 100ms"},
+		{name: "a day", directives: inBlock("interval 24h"), want: made + "; interval 24h0m0s"},
+		{name: "recheck and timeout as long as the interval", directives: inBlock("interval 4s\nrecheck 4s\ntimeout 4s"), want: made + "; interval 4s; recheck 4s; timeout 4s"},
+		{name: "the interval last", directives: inBlock("timeout 9s\ninterval 10s"), want: made + "; interval 10s; timeout 9s"},
+		{name: "fall", directives: inBlock("fall 1"), want: made + "; fall 1"},
+		{name: "fall in a window", directives: inBlock("fall 3 10"), want: made + "; window 10"},
+		{name: "the widest window", directives: inBlock("fall 64 64"), want: made + "; fall 64; window 64"},
+		{name: "rise", directives: inBlock("rise 100"), want: made + "; rise 100"},
+		{name: "hold", directives: inBlock("hold 1m30s"), want: made + "; hold 1m30s"},
+		{name: "no hold", directives: inBlock("hold 0"), want: made},
+		{name: "min", directives: inBlock("min 1"), want: made},
+		{name: "min in percent", directives: inBlock("min 100%"), want: made + "; min {100 true}"},
+		{name: "answer", directives: inBlock("answer 1"), want: made + "; answer 1"},
+		{name: "answer all", directives: inBlock("answer all"), want: made},
+		{name: "order", directives: inBlock("order cyclic"), want: made + "; order cyclic"},
+		{name: "prefer", directives: inBlock("prefer 192.0.2.0/24 2001:db8::/32"), want: made + "; prefer [192.0.2.0/24 2001:db8::/32]"},
+		{name: "prefer a host's network", directives: inBlock("prefer 192.0.2.10/24"), want: made + "; prefer [192.0.2.0/24]"},
+		{name: "fallback", directives: inBlock("fallback servfail"), want: made + "; fallback servfail"},
+		{name: "fallback to others", directives: inBlock("fallback 203.0.113.1 2001:db8::1"), want: made + "; fallback 203.0.113.1 2001:db8::1"},
+		{name: "fallback to a member", directives: inBlock("fallback 192.0.2.10"), want: made + "; fallback 192.0.2.10"},
+		{name: "ttl", directives: inBlock("ttl 1s 168h"), want: made + "; ttl from 1s; ttl to 168h0m0s"},
+		{name: "one ttl", directives: inBlock("ttl 30"), want: made + "; ttl from 30s; ttl to 30s"},
+		{name: "startup", directives: inBlock("startup 10m"), want: made + "; startup 10m0s"},
+		{name: "no startup", directives: inBlock("startup 0s"), want: made + "; startup 0s"},
+		{name: "min that all tiers can reach", directives: "failover www.example.org 192.0.2.10:443 192.0.2.11:443 {\nbackup 192.0.2.20:443 192.0.2.21:443\nmin 2\n}",
+			want: "www.example.org. = 192.0.2.10:443, 192.0.2.11:443 | 192.0.2.20:443, 192.0.2.21:443; tcp://; min {2 false}"},
+
+		// Several directives.
+		{
+			name:       "two pools",
+			directives: "failover a.example.org 192.0.2.10:443\nfailover b.example.org 192.0.2.10:443 {\nrise 1\n}",
+			want:       "a.example.org. = 192.0.2.10:443; tcp://\nb.example.org. = 192.0.2.10:443; tcp://; rise 1",
+		},
+		{
+			name:       "a name and the wildcard below it",
+			directives: "failover example.org 192.0.2.10:443\nfailover *.example.org 192.0.2.11:443",
+			want:       "example.org. = 192.0.2.10:443; tcp://\n*.example.org. = 192.0.2.11:443; tcp://",
+		},
+		{
+			name:       "defaults for all, wherever they stand",
+			directives: "failover a.example.org 192.0.2.10\nfailover {\nrise 1\nprobe tcp://:80\nfall 3 10\n}\nfailover b.example.org 192.0.2.11",
+			want:       "a.example.org. = 192.0.2.10; tcp:// port 80; window 10; rise 1\nb.example.org. = 192.0.2.11; tcp:// port 80; window 10; rise 1",
+		},
+		{
+			name:       "a pool's own words go before the defaults",
+			directives: "failover {\nrise 1\nprobe tcp://:80\nprobe tcp://:81\nfall 3 10\nprefer 192.0.2.0/24\nfallback 203.0.113.1\nttl 1s 2s\nanswer 1\n}\nfailover a.example.org 192.0.2.10 {\nrise 2\nprobe tcp://:82\nfall 3\nprefer 198.51.100.0/24\nfallback all\nttl 5s 60s\nanswer all\n}\nfailover b.example.org 192.0.2.11",
+			want: "a.example.org. = 192.0.2.10; tcp:// port 82; prefer [198.51.100.0/24]\n" +
+				"b.example.org. = 192.0.2.11; tcp:// port 80; tcp:// port 81; window 10; rise 1; answer 1; prefer [192.0.2.0/24]; fallback 203.0.113.1; ttl from 1s; ttl to 2s",
+		},
+		{
+			name:       "a default gives way to a pool's short interval",
+			directives: "failover {\ntimeout 5s\nrecheck 5s\n}\nfailover a.example.org 192.0.2.10:443 {\ninterval 1s\n}\nfailover b.example.org 192.0.2.11:443",
+			want:       "a.example.org. = 192.0.2.10:443; tcp://; interval 1s; timeout 1s\nb.example.org. = 192.0.2.11:443; tcp://; recheck 5s; timeout 5s",
+		},
+		{
+			name:       "a short default interval leaves alone a pool that has a longer one",
+			directives: "failover {\ninterval 500ms\n}\nfailover a.example.org 192.0.2.10:443 {\ninterval 10s\n}",
+			want:       "a.example.org. = 192.0.2.10:443; tcp://; interval 10s",
+		},
+		{
+			name:       "defaults use each pool's own name",
+			directives: "failover {\nprobe http://:80\n}\nfailover a.example.org 192.0.2.10\nfailover b.example.org 192.0.2.11",
+			want:       "a.example.org. = 192.0.2.10; http://a.example.org/ status 200-399 port 80\nb.example.org. = 192.0.2.11; http://b.example.org/ status 200-399 port 80",
+		},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			if tc.keys == nil {
+				tc.keys = []string{"dns://example.org.:53"}
+			}
+			configs, err := configured(tc.directives, tc.keys...)
+			if err != nil {
+				t.Fatalf("Refused: %v\n%s", err, tc.directives)
+			}
+			if got := text(configs); got != tc.want {
+				t.Errorf("Got\n%s\nwant\n%s\nfrom\n%s", got, tc.want, tc.directives)
+			}
+		})
+	}
+}
+
+// A pool's config must not share what its directive changes with the defaults or another pool.
+func TestConfigsApart(t *testing.T) {
+	const own = "\nfailover %c.example.org 192.0.2.%d {\nprobe tcp://:8%d\nprefer 198.51.100.%d/32\nfallback 203.0.113.%d\n}"
+	directives := "failover {\nprobe tcp://:80\nprobe tcp://:81\nprobe tcp://:82\nprefer 192.0.2.0/24 192.0.3.0/24 192.0.4.0/24\nfallback 192.0.2.1 192.0.2.2 192.0.2.3\n}"
+	for i := range 5 {
+		directives += fmt.Sprintf(own, 'a'+i, i+1, i, i, i)
+	}
+	configs, err := configured(directives, "example.org.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range configs {
+		want := fmt.Sprintf("%c.example.org. = 192.0.2.%d; tcp:// port 8%d; prefer [198.51.100.%d/32]; fallback 203.0.113.%d", 'a'+i, i+1, i, i, i)
+		if got := told(c); got != want {
+			t.Errorf("Got %s, want %s", got, want)
+		}
+	}
+}
+
+func TestWholeCorefile(t *testing.T) {
+	dir := t.TempDir()
+	imported := filepath.Join(dir, "pools")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(imported, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("FAILOVER_TEST_ADDRESS", "192.0.2.10:443")
+	corefile := filepath.Join(dir, "Corefile")
+
+	write("failover www.example.org 192.0.2.10:443 {\nimport fast\n}\nfailover b.example.org 192.0.2.11:443\n")
+	right := []struct{ name, corefile, want string }{
+		{
+			"a snippet in the block", "(fast) {\nfall 1\nrise 1\n}\nexample.org {\nfailover www.example.org 192.0.2.10:443 {\nimport fast\n}\n}",
+			made + "; fall 1; rise 1",
+		},
+		{
+			"a snippet with the defaults", "(fast) {\nfailover {\nfall 1\n}\n}\nexample.org {\nimport fast\n" + www + "\n}\nexample.net {\nimport fast\nfailover example.net 192.0.2.10:443\n}",
+			made + "; fall 1\nexample.net. = 192.0.2.10:443; tcp://; fall 1",
+		},
+		{
+			"a snippet with a directive on one line", "(one) {\n" + www + "\n}\nexample.org {\nimport one\nfailover b.example.org 192.0.2.11:443\n}",
+			made + "\nb.example.org. = 192.0.2.11:443; tcp://",
+		},
+		{
+			"an imported file with a snippet in it", "(fast) {\nfall 1\n}\nexample.org {\nimport pools\n}",
+			made + "; fall 1\nb.example.org. = 192.0.2.11:443; tcp://",
+		},
+		{"a variable", "example.org {\nfailover www.example.org {$FAILOVER_TEST_ADDRESS}\n}", made},
+		{"several keys", "example.org example.net:5353 {\nfailover www.example.org www.example.net 192.0.2.10:443\n}", "www.example.org. www.example.net. = 192.0.2.10:443; tcp://"},
+		{"other plugins in between", "example.org {\n" + www + "\nerrors\nfailover b.example.org 192.0.2.11:443\n}", made + "\nb.example.org. = 192.0.2.11:443; tcp://"},
+		{"no braces around the server block", "example.org\n" + www, made},
+	}
+	withFailover(t)
+	for _, tc := range right {
+		t.Run(tc.name, func(t *testing.T) {
+			configs, err := configuredFrom(corefile, tc.corefile)
+			if err != nil {
+				t.Fatalf("Refused: %v\n%s", err, tc.corefile)
+			}
+			if got := text(configs); got != tc.want {
+				t.Errorf("Got\n%s\nwant\n%s\nfrom\n%s", got, tc.want, tc.corefile)
+			}
+		})
+	}
+
+	write("# pools\nfailover www.example.org 192.0.2.10:443 {\n\n    rise zero\n}\n")
+	wrong := []struct{ name, corefile, want string }{
+		{
+			"in an imported file", "example.org {\nimport pools\n}",
+			imported + `:4 - Error during parsing: rise "zero", want a number from 1 to 100`,
+		},
+		{
+			"in a snippet: where it is written", "(slow) {\ninterval 1ms\n}\nexample.org {\n" + www + " {\nimport slow\n}\n}",
+			corefile + `:2 - Error during parsing: interval "1ms", want a duration from 100ms to 24h`,
+		},
+		{
+			"behind the brace that ends the block", "example.org {\n" + www + " {\n} rise 1\n}",
+			corefile + `:3 - Error during parsing: unexpected "rise" after "}", want one property on each line`,
+		},
+		{
+			"in the second server block", "example.net {\nfailover example.net 192.0.2.1:443\n}\nexample.org {\nfailover example.net 192.0.2.1:443\n}",
+			corefile + `:5 - Error during parsing: name "example.net" is outside of the server block, want a name in example.org.`,
+		},
+	}
+	for _, tc := range wrong {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := configuredFrom(corefile, tc.corefile)
+			if err == nil {
+				t.Fatalf("Accepted, want %s\n%s", tc.want, tc.corefile)
+			}
+			if err.Error() != tc.want {
+				t.Errorf("Got\n%s\nwant\n%s", err, tc.want)
+			}
+		})
+	}
+}
+
+// withFailover has failover among CoreDNS's directives until the test ends.
+func withFailover(t *testing.T) {
+	t.Helper()
+	stock := dnsserver.Directives
+	t.Cleanup(func() { dnsserver.Directives = stock })
+	i := slices.Index(stock, "template")
+	if err := dnsserver.SetDirectives(slices.Insert(slices.Clone(stock), i, "failover")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSetupErrors(t *testing.T) {
+	withFailover(t)
+	const position = "plugin/failover: Corefile:2 - Error during parsing: "
+	tests := []struct{ corefile, want string }{
+		{"example.org:0 {\n    failover example.net 192.0.2.1:443\n}", position + `name "example.net" is outside of the server block, want a name in example.org.`},
+		{"example.org:0 {\n    failover www.example.org 127.0.0.1:443\n    loadbalance\n}", position + `loadbalance in the same server block would shuffle the answers, want a server block of their own for the names, or no loadbalance`},
+	}
+	for _, tc := range tests {
+		instance, err := caddy.Start(caddy.CaddyfileInput{Filepath: "Corefile", Contents: []byte(tc.corefile), ServerTypeName: "dns"})
+		if err == nil {
+			instance.ShutdownCallbacks()
+			instance.Stop()
+			t.Errorf("Started, want %s\n%s", tc.want, tc.corefile)
+			continue
+		}
+		if err.Error() != tc.want {
+			t.Errorf("Got\n%s\nwant\n%s", err, tc.want)
+		}
+	}
+	process.mu.Lock()
+	defer process.mu.Unlock()
+	if n := len(process.generations); n != 0 {
+		t.Errorf("%d generations go on after a start that failed, want none", n)
+	}
+}
+
+func TestConfigWrong(t *testing.T) {
+	const (
+		addr     = "want one such as 192.0.2.10, 192.0.2.10:443 or [2001:db8::10]:443"
+		words    = "want one of answer, backup, fall, fallback, hold, interval, min, order, prefer, primary, probe, recheck, rise, startup, timeout, ttl"
+		kinds    = "want one of http, https, tcp, tls"
+		unicast  = "is not the address of one host, want a unicast address"
+		label    = "want a host name label: letters, digits and hyphens"
+		port     = "want a number from 1 to 65535"
+		noPort   = "no port for 192.0.2.10, want one with the address, as in 192.0.2.10:443, or in the probe's URL"
+		from100  = "want a duration from 100ms to 24h"
+		from10   = "want a duration from 10ms to 24h"
+		from0    = "want a duration from 0s to 24h"
+		to100    = "want a number from 1 to 100"
+		seconds  = "want whole seconds from 1s to 168h"
+		network  = "want a network such as 192.0.2.0/24"
+		replies  = "want one of all, last, next, none, nxdomain, primary, refused, servfail, or IP addresses"
+		noName   = "a pool without a NAME, want failover NAME... ADDRESS..."
+		url      = "is not a URL, want one such as tcp://:443 or http://:8080/healthz"
+		nothing  = "want nothing there"
+		noMember = `pool "www.example.org." has no primary member, want at least one ADDRESS`
+		second   = "second primary tier, want the addresses in one place: here or on the line of the directive"
+	)
+	long := strings.Repeat("a", 64)
+	tests := []struct {
+		directives string
+		line       int
+		want       string
+	}{
+		// Words that are no property, among them those that may be one some day.
+		{inBlock("primery 192.0.2.1"), 2, `unknown property "primery", ` + words},
+		{inBlock("Rise 2"), 2, `unknown property "Rise", ` + words},
+		{inBlock(`"" 2`), 2, `unknown property "", ` + words},
+		{inBlock("from next"), 2, `unknown property "from", ` + words},
+		{inBlock("allow 192.0.2.0/24"), 2, `unknown property "allow", ` + words},
+		{inBlock("limit 100"), 2, `unknown property "limit", ` + words},
+		{inBlock("srv https"), 2, `unknown property "srv", ` + words},
+		{inBlock("https"), 2, `unknown property "https", ` + words},
+		{inBlock("failback manual"), 2, `unknown property "failback", ` + words},
+		{inBlock("quorum majority"), 2, `unknown property "quorum", ` + words},
+		{inBlock("require any"), 2, `unknown property "require", ` + words},
+		{inBlock("status 127.0.0.1:9054"), 2, `unknown property "status", ` + words},
+		{inBlock("state /var/lib/failover"), 2, `unknown property "state", ` + words},
+		{inBlock("update 127.0.0.1:53 example.org"), 2, `unknown property "update", ` + words},
+		{inBlock("share etcd http://127.0.0.1:2379"), 2, `unknown property "share", ` + words},
+		{inBlock("watch"), 2, `unknown property "watch", ` + words},
+		{inBlock("192.0.2.11:443"), 2, `unknown property "192.0.2.11:443", ` + words},
+		{inBlock("rise 2\n\n# and\nriser 2"), 5, `unknown property "riser", ` + words},
+
+		// The directive's own line.
+		{"failover", 1, "no pool in this server block, want failover NAME... ADDRESS..."},
+		{"failover {\nrise 2\n}", 1, "no pool in this server block, want failover NAME... ADDRESS..."},
+		{"failover 192.0.2.10:443", 1, noName},
+		{"failover {\nprimary 192.0.2.10:443\n}", 1, noName},
+		{"failover {\nbackup 192.0.2.10:443\n}", 1, noName},
+		{`failover "" 192.0.2.10:443`, 1, noName},
+		{"failover www.example.org", 1, noMember},
+		{"failover www.example.org {\n}", 1, noMember},
+		{"failover www.example.org {\nbackup 192.0.2.10:443\n}", 1, noMember},
+		{"failover www.example.net 192.0.2.10:443", 1, `name "www.example.net" is outside of the server block, want a name in example.org.`},
+		{"failover www 192.0.2.10:443", 1, `name "www" is outside of the server block, want a name in example.org.`},
+		{"failover badexample.org 192.0.2.10:443", 1, `name "badexample.org" is outside of the server block, want a name in example.org.`},
+		{`failover bad\.example.org 192.0.2.10:443`, 1, `name "bad\\.example.org" is outside of the server block, want a name in example.org.`},
+		{"failover org 192.0.2.10:443", 1, `name "org" is outside of the server block, want a name in example.org.`},
+		{"failover *.org 192.0.2.10:443", 1, `name "*.org" is outside of the server block, want a name in example.org.`},
+		{"failover . 192.0.2.10:443", 1, `name "." is outside of the server block, want a name in example.org.`},
+		{"failover www.*.example.org 192.0.2.10:443", 1, `"www.*.example.org" has an asterisk inside, want it as the first label only`},
+		{"failover *.*.example.org 192.0.2.10:443", 1, `"*.*.example.org" has an asterisk inside, want it as the first label only`},
+		{"failover www..example.org 192.0.2.10:443", 1, `"www..example.org" is no domain name`},
+		{"failover .example.org 192.0.2.10:443", 1, `".example.org" is no domain name`},
+		{"failover " + long + ".example.org 192.0.2.10:443", 1, `"` + long + `.example.org" is no domain name`},
+		{"failover " + strings.Repeat("abcdefg.", 32) + "example.org 192.0.2.10:443", 1, `"` + strings.Repeat("abcdefg.", 32) + `example.org" is no domain name`},
+		{"failover a\u200d.example.org 192.0.2.10:443", 1, "\"a\\u200d.example.org\" is no domain name: idna: invalid label \"a\\u200d\""},
+		{"failover www.example.org WWW.example.org. 192.0.2.10:443", 1, `name "WWW.example.org." stands here twice`},
+		{"failover www.example.org 192.0.2.10:443 other.example.org", 1, `"other.example.org" is no IP address, ` + addr},
+		{www + "\nfailover a.example.org www.example.org 192.0.2.11:443", 2, `name "www.example.org." is already in the pool of line 1, want each name in one pool`},
+		{"failover {\nrise 1\n}\nfailover {\nfall 1\n}\n" + www, 4, "second failover without NAME, want the defaults of a server block in one place, line 1"},
+
+		// Addresses.
+		{"failover www.example.org 192.0.2.256:443", 1, `"192.0.2.256:443" is no IP address, ` + addr},
+		{"failover www.example.org 192.0.2.010", 1, `"192.0.2.010" is no IP address, ` + addr},
+		{"failover www.example.org 192.0.2", 1, `"192.0.2" is no IP address, ` + addr},
+		{"failover www.example.org 192.0.2.0/24", 1, `"192.0.2.0/24" is no IP address, ` + addr},
+		{"failover www.example.org host:443", 1, `"host:443" is no IP address, ` + addr},
+		{"failover www.example.org east=host", 1, `"east=host" is no IP address, ` + addr},
+		{"failover www.example.org [2001:db8::1", 1, `"[2001:db8::1" is no IP address, ` + addr},
+		{"failover www.example.org [2001:db8::1]443", 1, `"[2001:db8::1]443" is no IP address, ` + addr},
+		{"failover www.example.org 2001:db8::1::2", 1, `"2001:db8::1::2" is no IP address, ` + addr},
+		{"failover www.example.org tcp://192.0.2.1", 1, `"tcp://192.0.2.1" is no IP address, ` + addr},
+		{inBlock("backup b.example.org"), 2, `"b.example.org" is no IP address, ` + addr},
+		{inBlock(`backup ""`), 2, `"" is no IP address, ` + addr},
+		{inBlock("backup none"), 2, `"none" is no IP address, ` + addr},
+		{"failover www.example.org {\nprimary 192.0.2.1:443 east\n}", 2, `"east" is no IP address, ` + addr},
+		{"failover www.example.org {\nbackup 192.0.2.2:443\nprimary east\n}", 3, `"east" is no IP address, ` + addr},
+		{"failover www.example.org 0.0.0.0:443", 1, `"0.0.0.0:443" ` + unicast},
+		{"failover www.example.org [::]:443", 1, `"[::]:443" ` + unicast},
+		{"failover www.example.org 224.0.0.1:443", 1, `"224.0.0.1:443" ` + unicast},
+		{"failover www.example.org ff02::1", 1, `"ff02::1" ` + unicast},
+		{"failover www.example.org 255.255.255.255", 1, `"255.255.255.255" ` + unicast},
+		{"failover www.example.org fe80::1%eth0", 1, `"fe80::1%eth0" has a zone, want an address that means the same everywhere`},
+		{"failover www.example.org ::ffff:192.0.2.1", 1, `"::ffff:192.0.2.1" is an IPv4 address in IPv6 notation, want 192.0.2.1`},
+		{"failover www.example.org 192.0.2.10:0", 1, `port "0" in "192.0.2.10:0", ` + port},
+		{"failover www.example.org 192.0.2.10:65536", 1, `port "65536" in "192.0.2.10:65536", ` + port},
+		{"failover www.example.org 192.0.2.10:-1", 1, `port "-1" in "192.0.2.10:-1", ` + port},
+		{"failover www.example.org 192.0.2.10:", 1, `port "" in "192.0.2.10:", ` + port},
+		{"failover www.example.org 192.0.2.10:https", 1, `port "https" in "192.0.2.10:https", ` + port},
+		{"failover www.example.org [2001:db8::1]:99999", 1, `port "99999" in "[2001:db8::1]:99999", ` + port},
+		{"failover www.example.org =192.0.2.10", 1, `label "" in "=192.0.2.10", ` + label},
+		{"failover www.example.org -east=192.0.2.10", 1, `label "-east" in "-east=192.0.2.10", ` + label},
+		{"failover www.example.org east-=192.0.2.10", 1, `label "east-" in "east-=192.0.2.10", ` + label},
+		{"failover www.example.org ea.st=192.0.2.10", 1, `label "ea.st" in "ea.st=192.0.2.10", ` + label},
+		{"failover www.example.org öst=192.0.2.10", 1, `label "öst" in "öst=192.0.2.10", ` + label},
+		{"failover www.example.org " + long + "=192.0.2.10", 1, `label "` + long + `" in "` + long + `=192.0.2.10", ` + label},
+		{"failover www.example.org 192.0.2.10:443 192.0.2.11:443 east=192.0.2.10:80", 1, `address "192.0.2.10" is in pool "www.example.org." twice`},
+		{inBlock("backup 192.0.2.10:443"), 1, `address "192.0.2.10" is in pool "www.example.org." twice`},
+		{"failover www.example.org 2001:db8::1 2001:DB8:0::1 {\nprobe tcp://:1\n}", 1, `address "2001:db8::1" is in pool "www.example.org." twice`},
+		{"failover www.example.org 192.0.2.10", 1, `member "192.0.2.10" of pool "www.example.org.": ` + noPort},
+		{"failover www.example.org 192.0.2.10 {\nprobe http://\nprobe tls://\n}", 1, `member "192.0.2.10" of pool "www.example.org.": ` + noPort},
+		{"failover www.example.org 192.0.2.11:443 {\nbackup east=192.0.2.10\n}", 1, `member "east 192.0.2.10" of pool "www.example.org.": ` + noPort},
+
+		// Properties without a value, with too many, and said again.
+		{inBlock("rise"), 2, `property "rise" has no value`},
+		{inBlock("backup"), 2, `property "backup" has no value`},
+		{inBlock("probe"), 2, `property "probe" has no value`},
+		{inBlock("rise 2 3"), 2, `rise has "3" after its value, ` + nothing},
+		{inBlock("interval 2 s"), 2, `interval has "s" after its value, ` + nothing},
+		{inBlock("fall 2 3 4"), 2, `fall has "4" after its value, ` + nothing},
+		{inBlock("min 1 %"), 2, `min has "%" after its value, ` + nothing},
+		{inBlock("answer 1 2"), 2, `answer has "2" after its value, ` + nothing},
+		{inBlock("order fixed sorted"), 2, `order has "sorted" after its value, ` + nothing},
+		{inBlock("fallback all none"), 2, `fallback has "none" after its value, ` + nothing},
+		{inBlock("ttl 1 2 3"), 2, `ttl has "3" after its value, ` + nothing},
+		{inBlock("rise 2\nfall 2\nrise 2"), 4, `property "rise" stands here twice, first in line 2`},
+		{inBlock("order fixed\norder random"), 3, `property "order" stands here twice, first in line 2`},
+		{"failover www.example.org {\nprimary 192.0.2.1:1\nprimary 192.0.2.2:1\n}", 3, `property "primary" stands here twice, first in line 2`},
+		{inBlock("primary 192.0.2.11:443"), 2, second},
+
+		// Durations.
+		{inBlock("interval 99ms"), 2, `interval "99ms", ` + from100},
+		{inBlock("interval 0"), 2, `interval "0", ` + from100},
+		{inBlock("interval -5s"), 2, `interval "-5s", ` + from100},
+		{inBlock("interval 25h"), 2, `interval "25h", ` + from100},
+		{inBlock("interval 1d"), 2, `interval "1d", ` + from100},
+		{inBlock("interval soon"), 2, `interval "soon", ` + from100},
+		{inBlock("interval 99999999999999999999"), 2, `interval "99999999999999999999", ` + from100},
+		{inBlock(`interval ""`), 2, `interval "", ` + from100},
+		{inBlock("recheck 1ms"), 2, `recheck "1ms", ` + from10},
+		{inBlock("recheck -1s"), 2, `recheck "-1s", ` + from10},
+		{inBlock("timeout 9ms"), 2, `timeout "9ms", ` + from10},
+		{inBlock("timeout 1e3s"), 2, `timeout "1e3s", ` + from10},
+		{inBlock("hold -1s"), 2, `hold "-1s", ` + from0},
+		{inBlock("hold 24h1s"), 2, `hold "24h1s", ` + from0},
+		{inBlock("startup 11m"), 2, `startup "11m", want a duration from 0s to 10m`},
+		{inBlock("startup -1"), 2, `startup "-1", want a duration from 0s to 10m`},
+		{inBlock("timeout 6s"), 2, `timeout "6s" is longer than the interval of 5s, want no more than that`},
+		{inBlock("recheck 6s"), 2, `recheck "6s" is longer than the interval of 5s, want no more than that`},
+		{inBlock("timeout 2s\ninterval 1s"), 2, `timeout "2s" is longer than the interval of 1s, want no more than that`},
+		{inBlock("interval 90s\nrecheck 2m"), 3, `recheck "2m" is longer than the interval of 1m30s, want no more than that`},
+		{inBlock("interval 70m\nrecheck 2h"), 3, `recheck "2h" is longer than the interval of 1h10m, want no more than that`},
+		{"failover {\ninterval 1s\n}\n" + inBlock("timeout 2s"), 5, `timeout "2s" is longer than the interval of 1s, want no more than that`},
+		{"failover {\ntimeout 6s\n}\n" + www, 2, `timeout "6s" is longer than the interval of 5s, want no more than that`},
+
+		// Counts.
+		{inBlock("rise 0"), 2, `rise "0", ` + to100},
+		{inBlock("rise -1"), 2, `rise "-1", ` + to100},
+		{inBlock("rise 101"), 2, `rise "101", ` + to100},
+		{inBlock("rise 1.5"), 2, `rise "1.5", ` + to100},
+		{inBlock("rise two"), 2, `rise "two", ` + to100},
+		{inBlock("fall 0"), 2, `fall "0", ` + to100},
+		{inBlock("fall 3 0"), 2, `fall "0", want a number from 1 to 64`},
+		{inBlock("fall 3 65"), 2, `fall "65", want a number from 1 to 64`},
+		{inBlock("fall 3 x"), 2, `fall "x", want a number from 1 to 64`},
+		{inBlock("fall 4 3"), 2, `fall 4 3 can never be reached, want a window of at least 4 results`},
+		{inBlock("min 0"), 2, `min "0", want a number of members from 1, or a share such as 50%`},
+		{inBlock("min -1"), 2, `min "-1", want a number of members from 1, or a share such as 50%`},
+		{inBlock("min half"), 2, `min "half", want a number of members from 1, or a share such as 50%`},
+		{inBlock("min 0%"), 2, `min "0%", want a share from 1% to 100%`},
+		{inBlock("min 101%"), 2, `min "101%", want a share from 1% to 100%`},
+		{inBlock("min %"), 2, `min "%", want a share from 1% to 100%`},
+		{inBlock("min 33.3%"), 2, `min "33.3%", want a share from 1% to 100%`},
+		{inBlock("min 2"), 1, `min 2 can never be reached in tier 0 of pool "www.example.org.", which has 1 members`},
+		{"failover www.example.org 192.0.2.1:1 192.0.2.2:1 {\nbackup 192.0.2.3:1\nmin 2\n}", 1, `min 2 can never be reached in tier 1 of pool "www.example.org.", which has 1 members`},
+		{"failover {\nmin 2\n}\n" + www, 4, `min 2 can never be reached in tier 0 of pool "www.example.org.", which has 1 members`},
+		{inBlock("answer 0"), 2, `answer "0", want all or a number of addresses from 1`},
+		{inBlock("answer -1"), 2, `answer "-1", want all or a number of addresses from 1`},
+		{inBlock("answer some"), 2, `answer "some", want all or a number of addresses from 1`},
+
+		// Words from a list.
+		{inBlock("order roundrobin"), 2, `order "roundrobin", want one of fixed, sorted, cyclic, random`},
+		{inBlock("order Fixed"), 2, `order "Fixed", want one of fixed, sorted, cyclic, random`},
+		{inBlock(`order ""`), 2, `order "", want one of fixed, sorted, cyclic, random`},
+		{inBlock("fallback panic"), 2, `fallback "panic", ` + replies},
+		{inBlock("fallback 203.0.113.1:443"), 2, `fallback "203.0.113.1:443", ` + replies},
+		{inBlock("fallback 0.0.0.0"), 2, `fallback "0.0.0.0", ` + replies},
+		{inBlock("fallback 203.0.113.1 all"), 2, `fallback "all", ` + replies},
+		{inBlock("fallback 203.0.113.1 203.0.113.1"), 2, `fallback "203.0.113.1" stands here twice`},
+		{inBlock("prefer 192.0.2.1"), 2, `prefer "192.0.2.1", ` + network},
+		{inBlock("prefer 192.0.2.0/33"), 2, `prefer "192.0.2.0/33", ` + network},
+		{inBlock("prefer east"), 2, `prefer "east", ` + network},
+		{inBlock("prefer 192.0.2.1/24 192.0.2.0/24"), 2, `prefer "192.0.2.0/24" stands here twice`},
+		{inBlock("prefer 192.0.2.0/24 192.0.2.1/24"), 2, `prefer "192.0.2.1/24" stands here twice`},
+
+		// TTLs.
+		{inBlock("ttl 0"), 2, `ttl "0", ` + seconds},
+		{inBlock("ttl 1500ms"), 2, `ttl "1500ms", ` + seconds},
+		{inBlock("ttl -1"), 2, `ttl "-1", ` + seconds},
+		{inBlock("ttl 169h"), 2, `ttl "169h", ` + seconds},
+		{inBlock("ttl 1w"), 2, `ttl "1w", ` + seconds},
+		{inBlock("ttl 5 forever"), 2, `ttl "forever", ` + seconds},
+		{inBlock("ttl 60s 5s"), 2, `ttl 60s 5s, want the smaller one first`},
+
+		// Probes: the words are package probe's, the line is ours.
+		{inBlock("probe tcp"), 2, `probe: "tcp" ` + url},
+		{inBlock(`probe ""`), 2, `probe: "" ` + url},
+		{inBlock("probe tpc://"), 2, `probe: unknown kind of probe "tpc", ` + kinds},
+		{inBlock("probe dns://"), 2, `probe: unknown kind of probe "dns", ` + kinds},
+		{inBlock("probe grpc://"), 2, `probe: unknown kind of probe "grpc", ` + kinds},
+		{inBlock("probe grpcs://"), 2, `probe: unknown kind of probe "grpcs", ` + kinds},
+		{inBlock("probe icmp://"), 2, `probe: unknown kind of probe "icmp", ` + kinds},
+		{inBlock("probe exec:///bin/true"), 2, `probe: unknown kind of probe "exec", ` + kinds},
+		{inBlock("probe tcp:// watch"), 2, `probe: unknown option "watch" for tcp, want one of expect, send`},
+		{inBlock("probe http:// satus 200"), 2, `probe: unknown option "satus" for http, want one of body, header, method, status`},
+		{inBlock("probe http:// status 200 status 201"), 2, `probe: option "status" twice, want it once`},
+		{inBlock("probe http:// status 2xx"), 2, `probe: status "2xx", want codes from 100 to 599, such as 200-299,301`},
+		{inBlock("probe http:// body ["), 2, "probe: body \"[\": error parsing regexp: missing closing ]: `[`"},
+		{inBlock("probe http:// header X"), 2, `probe: option "header" takes 2 words, want header NAME VALUE`},
+		{inBlock("probe tcp:// expect ("), 2, "probe: expect \"(\": error parsing regexp: missing closing ): `(`"},
+		{inBlock(`probe tcp:// expect ""`), 2, `probe: expect "", want a regular expression`},
+		{inBlock(`probe tcp:// send \q`), 2, `probe: send "\\q" has a wrong escape at "\\q", want one of \r \n \t \\ \xNN`},
+		{inBlock("probe tcp://:70000"), 2, `probe: port "70000" in URL "tcp://:70000", want 1-65535`},
+		{inBlock("probe tls:// ca nowhere.pem"), 2, `probe: ca "nowhere.pem": stat nowhere.pem: no such file or directory`},
+		{inBlock("probe tls:// ca ."), 2, `probe: ca ".": not a regular file`},
+		{inBlock("probe tls:// ca config.go"), 2, `probe: ca "config.go": no certificate in it, want PEM`},
+		{inBlock("probe tls:// cert nowhere.pem key.pem"), 2, `probe: cert "nowhere.pem": stat nowhere.pem: no such file or directory`},
+		{inBlock("probe tls:// expires never"), 2, `probe: expires "never", want a duration such as 72h`},
+		{inBlock("probe tls:// ca config.go insecure ca"), 2, `probe: ca "config.go": no certificate in it, want PEM`},
+		{inBlock("probe tcp://\nprobe tcp://x"), 3, `probe: host "x" means nothing to tcp, want tcp://:PORT or tcp://`},
+		{"failover {\nprobe tpc://\n}\n" + www, 2, `probe: unknown kind of probe "tpc", ` + kinds},
+		{"failover {\nprobe https://\n}\nfailover *.example.org 192.0.2.1", 2, `probe: no host in URL "https://", and a wildcard is none, want one as in https://www.example.org`},
+		{"failover a_b%.example.org 192.0.2.1 {\nprobe https://\n}", 2, `probe: "a_b%.example.org" cannot be a host, want a name of letters, digits, hyphens and dots in the URL`},
+
+		// Braces.
+		{inBlock("rise 2 {\nfall 3\n}"), 2, `unexpected "{" after "rise", want one property on each line`},
+		{inBlock("{\nfall 3\n}"), 2, `unexpected "{" after "{", want one property on each line`},
+		{www + " { rise 2 }", 1, `unexpected "}" after "rise", want it on a line of its own`},
+		{inBlock("rise 2 }"), 2, `unexpected "}" after "rise", want it on a line of its own`},
+		{inBlock("rise 2") + " fall 2", 3, `unexpected "fall" after "}", want one property on each line`},
+		{inBlock("rise 2") + " fall", 3, `unexpected "fall" after "}", want one property on each line`},
+		{www + " {\n} www.example.org 192.0.2.1:443", 2, `unexpected "www.example.org" after "}", want one property on each line`},
+	}
+	for _, tc := range tests {
+		configs, err := configured(tc.directives, "dns://example.org.:53")
+		if err == nil {
+			t.Errorf("Accepted as %s, want line %d: %s\n%s", text(configs), tc.line, tc.want, tc.directives)
+			continue
+		}
+		if want := fmt.Sprintf("Testfile:%d - Error during parsing: %s", tc.line, tc.want); err.Error() != want {
+			t.Errorf("Got\n%s\nwant\n%s\nfrom\n%s", err, want, tc.directives)
+		}
+	}
+}
+
+// Names are inside a zone by their labels, not by their letters, and of nested zones the longest
+// counts.
+func TestConfigZones(t *testing.T) {
+	tests := []struct {
+		keys  []string
+		names string
+		wrong string // "": none
+	}{
+		{[]string{"example.org"}, "example.org a.example.org a.b.example.org", ""},
+		{[]string{"example.org", "example.net"}, "a.example.net a.example.org", ""},
+		{[]string{"example.org", "example.net"}, "a.example.net a.example.com", "a.example.com"},
+		{[]string{"ample.org"}, "ex.ample.org example.org", "example.org"},
+		{[]string{"example.org"}, "example.org.net", "example.org.net"},
+		{[]string{"org"}, "example.org *.org org", ""},
+		{[]string{"."}, "example.org *.org org . *", ""},
+		{[]string{"a.example.org"}, "*.a.example.org", ""},
+		{[]string{"a.example.org"}, "*.example.org", "*.example.org"},
+		{[]string{"10.0.0.0/8"}, "1.0.0.10.in-addr.arpa", ""},
+		{[]string{"tls://example.org:853", "https://example.net."}, "www.example.org www.example.net", ""},
+	}
+	for _, tc := range tests {
+		_, err := configured("failover "+tc.names+" 192.0.2.1:443", tc.keys...)
+		if tc.wrong == "" {
+			if err != nil {
+				t.Errorf("Names %s in %v are refused: %v", tc.names, tc.keys, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("name %q is outside of the server block", tc.wrong)) {
+			t.Errorf("Names %s in %v: error %v, want that %s is outside", tc.names, tc.keys, err, tc.wrong)
+		}
+	}
+}
+
+// Whoever adds a property says here what is right and what is wrong.
+func TestConfigProperties(t *testing.T) {
+	examples := map[string]struct{ right, wrong string }{
+		"primary":  {"primary 192.0.2.1:443", "primary east"},
+		"backup":   {"backup 192.0.2.1:443", "backup east"},
+		"probe":    {"probe tcp://:443", "probe tcp"},
+		"interval": {"interval 1s", "interval 1ms"},
+		"recheck":  {"recheck 1s", "recheck 1ms"},
+		"timeout":  {"timeout 1s", "timeout 1ms"},
+		"fall":     {"fall 3 5", "fall 5 3"},
+		"rise":     {"rise 1", "rise 0"},
+		"hold":     {"hold 1m", "hold -1m"},
+		"min":      {"min 50%", "min 150%"},
+		"answer":   {"answer 2", "answer 0"},
+		"order":    {"order random", "order sideways"},
+		"prefer":   {"prefer 192.0.2.0/24", "prefer 192.0.2.0"},
+		"fallback": {"fallback last", "fallback first"},
+		"ttl":      {"ttl 1 2", "ttl 2 1"},
+		"startup":  {"startup 5s", "startup 1h"},
+	}
+	if got, want := slices.Sorted(maps.Keys(examples)), slices.Sorted(maps.Keys(properties)); !slices.Equal(got, want) {
+		t.Fatalf("Examples of %v, want them of %v", got, want)
+	}
+	for word, e := range examples {
+		members := "192.0.2.10:443"
+		if word == "primary" {
+			members = ""
+		}
+		if _, err := configured("failover www.example.org "+members+" {\n"+e.right+"\n}", "example.org"); err != nil {
+			t.Errorf("Right property %q is refused: %v", e.right, err)
+		}
+		_, err := configured("failover www.example.org "+members+" {\n"+e.wrong+"\n}", "example.org")
+		if err == nil {
+			t.Errorf("Wrong property %q is accepted", e.wrong)
+			continue
+		}
+		if bad := strings.Fields(e.wrong)[1]; !strings.HasPrefix(err.Error(), "Testfile:2 - ") || !strings.Contains(err.Error(), bad) {
+			t.Errorf("Error of %q is %q, want line 2 and the word %q in it", e.wrong, err, bad)
+		}
+	}
+}
+
+func TestShort(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", 10 * time.Millisecond: "10ms", time.Second: "1s", 10 * time.Second: "10s", 90 * time.Second: "1m30s",
+		time.Minute: "1m", 10 * time.Minute: "10m", time.Hour: "1h", 70 * time.Minute: "1h10m", 24 * time.Hour: "24h",
+		time.Hour + 10*time.Second: "1h0m10s", 7 * 24 * time.Hour: "168h",
+	} {
+		if got := short(d); got != want {
+			t.Errorf("%d is written %q, want %q", d, got, want)
+		}
+	}
+}

@@ -1,0 +1,355 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/coredns-failover/failover/plugin/pool"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/caddy/caddyfile"
+	"github.com/coredns/coredns/plugin"
+	transport "github.com/coredns/coredns/plugin/pkg/parse"
+	"github.com/coredns/coredns/plugin/test"
+
+	"github.com/miekg/dns"
+)
+
+// inPosition is how every error in a Corefile begins.
+var inPosition = regexp.MustCompile(`^Testfile:(\d+) - Error during parsing: .`)
+
+// FuzzParse reads arbitrary directives in a server block with arbitrary keys: each is either refused
+// with its place, or comes to pools that can answer.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{
+		www,
+		zoneOfTests,
+		"failover {\ninterval 10s\nprobe tcp://:80\n}\nfailover *.example.org bücher.example.org a\\.b.example.org east=192.0.2.1 [2001:db8::1]:443 {\nbackup 192.0.2.2\nprobe https://www.example.org/x status 200-299,301 body ok expires 1h insecure\n}",
+		inBlock("fall 3 10\nrise 1\nrecheck 1s\ntimeout 1s\nhold 1m\nmin 50%\nanswer 1\norder cyclic\nprefer 192.0.2.0/24 2001:db8::/32\nfallback 203.0.113.1\nttl 5s 60s\nstartup 1s"),
+		inBlock(`probe tls:// ca ca.pem cert cert.pem key.pem send "a \"b\"\r\n" expect "^\\d+"`),
+		"failover 192.0.2.1:443", "failover . * *.* \"\"", "failover www.example.org { rise 3 }", inBlock("rise 3 {\n}") + " x {",
+	} {
+		f.Add(s, "example.org. .")
+		f.Add(s, "dns://example.org:53 https://10.0.0.0/8")
+	}
+	root := f.TempDir()
+	f.Fuzz(func(t *testing.T, directives, keys string) {
+		c := caddy.NewTestController("dns", directives)
+		if !c.Next() || c.Val() != "failover" || opensOutside(directives) {
+			return // what caddy or the test's author does not let through
+		}
+		c = caddy.NewTestController("dns", directives)
+		for _, key := range strings.Fields(keys) {
+			_, host := transport.Transport(key)
+			if _, _, err := plugin.SplitHostPort(host); err != nil {
+				return // CoreDNS refuses it
+			}
+			c.ServerBlockKeys = append(c.ServerBlockKeys, key)
+		}
+		if len(c.ServerBlockKeys) == 0 {
+			return
+		}
+		zones := plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys)
+		d, err := parse(c)
+		var configs []*config
+		if err == nil {
+			configs, err = configure(d, zones, root)
+		}
+		if err != nil {
+			place := inPosition.FindStringSubmatch(err.Error())
+			if place == nil {
+				t.Fatalf("Error %q has no position", err)
+			}
+			if line, _ := strconv.Atoi(place[1]); line < 1 || line > 1+strings.Count(directives, "\n") {
+				t.Errorf("Error %q is behind the end of the file", err)
+			}
+			return
+		}
+		checkConfigs(t, configs, zones)
+	})
+}
+
+// opensOutside says whether directives name a file that is not below the root.
+func opensOutside(directives string) bool {
+	d := caddyfile.NewDispenser("Testfile", strings.NewReader(directives))
+	files, outside := false, false
+	for d.Next() {
+		files = files || d.Val() == "ca" || d.Val() == "cert"
+		outside = outside || !filepath.IsLocal(d.Val())
+	}
+	return files && outside
+}
+
+// checkConfigs sees to it that pools that were accepted can answer.
+func checkConfigs(t *testing.T, configs []*config, zones []string) {
+	t.Helper()
+	if len(configs) == 0 {
+		t.Fatal("Neither a pool nor an error")
+	}
+	b := newBlock(&generation{zones: make(map[string]*zone)}, configs, zones, "fuzz")
+	h := Failover{block: b}
+	taken := make(map[string]bool)
+	for i, c := range configs {
+		s := &c.settings
+		switch {
+		case s.Timeout <= 0 || s.Recheck <= 0 || s.Timeout > s.Interval || s.Recheck > s.Interval:
+			t.Errorf("Settings are %+v", *s)
+		case s.Fall < 1 || s.Rise < 1 || s.Window != 0 && s.Window < s.Fall:
+			t.Errorf("Settings are %+v", *s)
+		case c.MinTTL < 1 || c.MinTTL > c.MaxTTL || c.Hold < 0 || c.Answer < 0:
+			t.Errorf("Pool is %+v", c.Pool)
+		case len(c.specs) == 0 || len(c.names) == 0:
+			t.Errorf("Config is %+v", c)
+		}
+		p := b.generation.pools[i]
+		seen := make(map[netip.Addr]bool)
+		for _, tier := range c.Tiers {
+			if len(tier) == 0 || c.Min.Of(len(tier)) > len(tier) {
+				t.Errorf("Tier of %d, min %+v", len(tier), c.Min)
+			}
+			for _, m := range tier {
+				if seen[m.Addr] || !m.Addr.IsValid() || m.Addr.Is4In6() || m.Addr.Zone() != "" {
+					t.Errorf("Member is %s", m)
+				}
+				seen[m.Addr] = true
+			}
+		}
+		for _, statuses := range []string{strings.Repeat("+", p.Size()), strings.Repeat("-", p.Size())} {
+			turn(p, statuses)
+			for _, name := range c.names {
+				askAnything(t, h, name)
+			}
+		}
+		for _, name := range c.names {
+			if taken[name] || zoneOf(name, zones) == "" || !dns.IsFqdn(name) || name != strings.ToLower(name) {
+				t.Errorf("Name is %q in %v", name, zones)
+			}
+			taken[name] = true
+			if zoneOf(strings.TrimPrefix(name, "*."), b.bypass) == "" && name != "*." {
+				t.Errorf("Name %q is not in the bypass %v", name, b.bypass)
+			}
+		}
+	}
+}
+
+// askAnything asks for a name, and for one below it, in ways that could go wrong.
+func askAnything(t *testing.T, h Failover, name string) {
+	t.Helper()
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeANY, dns.TypeTXT, dns.TypeSOA} {
+		for _, owner := range []string{name, strings.ToUpper(name), "x." + name} {
+			w := &written{}
+			r := new(dns.Msg).SetQuestion(owner, qtype)
+			if _, err := h.ServeDNS(context.Background(), w, r); err != nil && !isUnknown(dns.RcodeServerFailure, err) {
+				t.Errorf("%s: %v", owner, err)
+			}
+			if _, err := r.Pack(); err != nil {
+				continue // one label too long
+			}
+			for _, m := range w.msgs {
+				if _, err := m.Pack(); err != nil && len(name) < 200 {
+					t.Errorf("Answer for %s cannot be packed: %v\n%s", owner, err, m)
+				}
+			}
+		}
+	}
+}
+
+// anything is a next plugin that does as a fuzzer says.
+type anything struct {
+	does    uint8
+	message *dns.Msg // what it writes
+	wrote   *dns.Msg
+}
+
+func (n *anything) Name() string { return "anything" }
+
+func (n *anything) ServeDNS(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	switch n.does % 8 {
+	case 0:
+		return dns.RcodeSuccess, nil // it drops the query
+	case 1:
+		return dns.RcodeServerFailure, errors.New("failed")
+	case 2:
+		return []int{dns.RcodeServerFailure, dns.RcodeRefused, dns.RcodeFormatError, dns.RcodeNotImplemented}[n.does>>3%4], nil
+	case 3:
+		return dns.RcodeServerFailure, plugin.Error("another", errors.New("no next plugin found"))
+	case 4:
+		n.wrote = new(dns.Msg).SetRcode(r, int(n.does>>3%16))
+	default:
+		n.wrote = n.message.Copy()
+		n.wrote.SetRcode(r, []int{dns.RcodeSuccess, dns.RcodeNameError, n.message.Rcode}[n.does>>3%3])
+		n.wrote.Authoritative = n.does>>6%2 == 0
+	}
+	return dns.RcodeSuccess, w.WriteMsg(n.wrote)
+}
+
+// FuzzServeDNS asks arbitrary questions of a server block with every kind of name, over next plugins
+// that say anything, in any state of the members.
+func FuzzServeDNS(f *testing.F) {
+	add := func(words string, does uint8, statuses uint16) {
+		r := query(f, words)
+		said := new(dns.Msg).SetReply(r)
+		said.Ns = rrs("a.example.org. 300 IN NSEC z.example.org. A, example.org. 300 IN SOA ns1.example.org. admin.example.org. 1 2 3 4 60")
+		for _, next := range []*dns.Msg{new(dns.Msg), said} {
+			query, err := r.Pack()
+			if err != nil {
+				f.Fatal(err)
+			}
+			message, err := next.Pack()
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(query, message, does, statuses)
+		}
+	}
+	for does := range uint8(16) {
+		for _, words := range []string{"www.example.org. A edns", "WWW.example.org. AAAA", "y.wild.example.org. A", "b.example.org. TXT", "example.org. SOA", "x.example.org. A"} {
+			add(words, does*13, uint16(does)*4099)
+		}
+	}
+	for _, words := range []string{". A", "example.net. A", "www.example.org. A ch", "www.example.org. AXFR", "www.example.org. SOA notify", "www.example.org. A two", "www.example.org. ANY", `\000\..example.org. A`} {
+		add(words, 5, 0xffff)
+	}
+	const more = "\nfailover sub.example.org a.sub.example.org *.sub.example.org 192.0.2.40:1 192.0.2.39:1 [2001:db8::40]:1 {\nbackup 192.0.2.41:1\nfallback %s\n}"
+	type setting struct {
+		keys     []string
+		fallback string
+	}
+	var blocks []Failover
+	for _, s := range []setting{
+		{[]string{"example.org.", "sub.example.org."}, "all"}, {[]string{"."}, "none"}, {[]string{"org."}, "next"},
+		{[]string{"example.org."}, "nxdomain"}, {[]string{"example.org."}, "servfail"}, {[]string{"."}, "203.0.113.9 203.0.113.1"},
+	} {
+		blocks = append(blocks, serving(f, zoneOfTests+strings.ReplaceAll(more, "%s", s.fallback), nil, s.keys...))
+	}
+
+	f.Fuzz(func(t *testing.T, query, message []byte, does uint8, statuses uint16) {
+		r, said := new(dns.Msg), new(dns.Msg)
+		if r.Unpack(query) != nil || said.Unpack(message) != nil {
+			return
+		}
+		block := blocks[int(statuses>>13)%len(blocks)]
+		block.zonesBelow = does&1 == 0
+		for _, p := range block.generation.pools {
+			health := make([]pool.Health, p.Size())
+			for i := range health {
+				health[i] = pool.Health{Up: statuses>>i&1 == 1, Next: soon}
+			}
+			p.now.Store(newSnapshot(p, p.Choose(health, nil)))
+		}
+		var before [][]dns.RR
+		for _, p := range block.generation.pools {
+			before = append(before, copied(p.now.Load()))
+		}
+
+		asked := r.Copy()
+		next := &anything{does: does, message: said}
+		h := Failover{Next: next, block: block.block}
+		if does == 255 {
+			h.Next = nil
+		}
+		w := &written{ResponseWriter: test.ResponseWriter{}}
+		rcode, err := h.ServeDNS(context.Background(), w, r)
+
+		if len(w.msgs) > 1 {
+			t.Fatalf("%d answers, want one at most", len(w.msgs))
+		}
+		if len(w.msgs) == 1 && (!plugin.ClientWrite(rcode) || err != nil) {
+			t.Errorf("Answered, and returns %d %v too", rcode, err)
+		}
+		if r.String() != asked.String() {
+			t.Errorf("Query is written to:\n%s\nbefore\n%s", r, asked)
+		}
+		for i, p := range block.generation.pools {
+			if now := copied(p.now.Load()); !reflect.DeepEqual(now, before[i]) {
+				t.Errorf("Records of %s are %v, before %v", p.names[0], now, before[i])
+			}
+		}
+		checkAddresses(t, h, r, w.msgs)
+		if len(w.msgs) == 1 && w.msgs[0] != next.wrote {
+			checkOwn(t, h, r, w.msgs[0], next.wrote)
+		}
+	})
+}
+
+// checkAddresses sees to it that a name of a pool is answered by the pool.
+func checkAddresses(t *testing.T, h Failover, r *dns.Msg, msgs []*dns.Msg) {
+	t.Helper()
+	if r.Opcode != dns.OpcodeQuery || len(r.Question) != 1 || r.Question[0].Qclass != dns.ClassINET {
+		return
+	}
+	q := r.Question[0]
+	for _, p := range h.generation.pools {
+		s := p.now.Load()
+		if !slices.Contains(p.names, strings.ToLower(q.Name)) || strings.HasPrefix(q.Name, "*") || s.choice.Reply == pool.Next {
+			continue
+		}
+		var want []netip.Addr
+		switch q.Qtype {
+		case dns.TypeA:
+			want = s.choice.V4.Addrs
+		case dns.TypeAAAA:
+			want = s.choice.V6.Addrs
+		default:
+			continue
+		}
+		if len(msgs) != 1 || !slices.Equal(addresses(t, msgs[0], q.Name), want) {
+			t.Errorf("Answer for %s is %v, want %v", q.Name, msgs, want)
+		}
+	}
+}
+
+// addresses are those of an answer all of whose records have the owner.
+func addresses(t *testing.T, m *dns.Msg, owner string) []netip.Addr {
+	t.Helper()
+	var all []netip.Addr
+	for _, rr := range m.Answer {
+		if rr.Header().Name != owner {
+			t.Errorf("Owner is %s, want %s", rr.Header().Name, owner)
+		}
+		all = append(all, netip.MustParseAddr(dns.Field(rr, 1)))
+	}
+	return all
+}
+
+// checkOwn looks at a message that we made, or made of one of the next plugin's.
+func checkOwn(t *testing.T, h Failover, r, m, theirs *dns.Msg) {
+	t.Helper()
+	if !m.Response || m.Id != r.Id || len(m.Question) == 0 || m.Question[0] != r.Question[0] {
+		t.Errorf("Not the answer to %s:\n%s", r, m)
+	}
+	q := r.Question[0]
+	if len(m.Answer) > 0 && m.Answer[0].Header().Rrtype != dns.TypeSOA {
+		got := addresses(t, m, q.Name)
+		ofPool := func(p *livePool) bool {
+			s := p.now.Load()
+			return slices.Equal(got, s.choice.V4.Addrs) || slices.Equal(got, s.choice.V6.Addrs)
+		}
+		if !slices.ContainsFunc(h.generation.pools, ofPool) {
+			t.Errorf("Answer %v is that of no pool", got)
+		}
+	}
+	if len(m.Answer) == 0 && m.Rcode != dns.RcodeServerFailure && m.Rcode != dns.RcodeRefused {
+		if len(m.Ns) != 1 || m.Ns[0].Header().Rrtype != dns.TypeSOA {
+			t.Errorf("Negative answer without exactly one SOA:\n%s", m)
+		} else if theirs == nil && !dns.IsSubDomain(m.Ns[0].Header().Name, q.Name) {
+			t.Errorf("SOA of %s for %s", m.Ns[0].Header().Name, q.Name)
+		}
+	}
+	if theirs == nil && r.IsEdns0() == nil && m.IsEdns0() != nil {
+		t.Errorf("EDNS in the answer to a query without it:\n%s", m)
+	}
+	if theirs == nil {
+		if _, err := m.Pack(); err != nil {
+			t.Errorf("Answer cannot be packed: %v\n%s", err, m)
+		}
+	}
+}
