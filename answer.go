@@ -68,7 +68,7 @@ type existing struct {
 // WriteMsg passes m on, and a denial of the name as one of its type only.
 func (e *existing) WriteMsg(m *dns.Msg) error {
 	denied := len(m.Answer) == 0 && m.Rcode == dns.RcodeNameError || m.Rcode == dns.RcodeSuccess && isBare(m)
-	if !denied {
+	if !denied || m.Truncated { // what is missing may be in the answer over TCP
 		return e.ResponseWriter.WriteMsg(m)
 	}
 	soa := slices.IndexFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA })

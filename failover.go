@@ -11,7 +11,6 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/metadata"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
-
 	"github.com/coredns/coredns/request"
 
 	"github.com/miekg/dns"
@@ -88,7 +87,8 @@ func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Ms
 	if s.choice.Reply == pool.Next {
 		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
 	}
-	return dns.RcodeSuccess, w.WriteMsg(p.answer(r, z, s))
+	w.WriteMsg(p.answer(r, z, s))
+	return dns.RcodeSuccess, nil
 }
 
 // serveOther has the next plugin answer for a name that exists here without being of the type asked
@@ -99,7 +99,8 @@ func (f Failover) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.M
 	if !isUnknown(rcode, err) {
 		return rcode, err
 	}
-	return dns.RcodeSuccess, w.WriteMsg(e.own())
+	w.WriteMsg(e.own())
+	return dns.RcodeSuccess, nil
 }
 
 // serveUnknown passes on a query for a name that does not exist here, unless a wildcard covers it.
@@ -118,7 +119,8 @@ func (f Failover) serveUnknown(ctx context.Context, w dns.ResponseWriter, r *dns
 	if e == nil {
 		return rcode, err
 	}
-	return dns.RcodeSuccess, w.WriteMsg(negative(r, e.zone, dns.RcodeNameError, negativeTTL))
+	w.WriteMsg(negative(r, e.zone, dns.RcodeNameError, negativeTTL))
+	return dns.RcodeSuccess, nil
 }
 
 // serveWildcard answers for a name below e, unless the next plugins know that name: a wildcard never

@@ -130,7 +130,7 @@ func (p *livePool) Changed() {
 		p.moved()
 	}
 	for _, i := range news {
-		p.announce(i, members[i])
+		p.announce(i, &members[i])
 		p.status[i] = members[i].status
 	}
 }
@@ -193,13 +193,17 @@ func (p *livePool) moved() {
 
 // announce makes a transition known: one line in the log, one count. The generation of a Corefile
 // that is still about to take over stays silent, because the one before it speaks.
-func (p *livePool) announce(i int, s memberState) {
+func (p *livePool) announce(i int, s *memberState) {
 	if p.generation.silent.Load() {
 		return
 	}
+	why := s.deciding.Why(&p.settings)
+	if len(p.probes) > 1 {
+		why = p.probes[s.probe].String() + ": " + why
+	}
 	transitions.WithLabelValues(p.names[0], s.status.String()).Inc()
 	log.Infof("%s %s: %s -> %s (%s); now answering %s",
-		p.names[0], p.Member(i), p.status[i], s.status, s.why, p.now.Load().describe(p))
+		p.names[0], p.Member(i), p.status[i], s.status, why, p.now.Load().describe(p))
 }
 
 // describe is the answer with the reason for one out of the ordinary.
@@ -212,10 +216,11 @@ func (s *snapshot) describe(p *livePool) string {
 
 // memberState is what the checks of one member come to.
 type memberState struct {
-	status  monitor.Status
-	held    time.Duration // still to go
-	soonest time.Duration // that status could change
-	why     string
+	status   monitor.Status
+	held     time.Duration // still to go
+	soonest  time.Duration // that status could change
+	probe    int           // whose check decided
+	deciding *monitor.State
 }
 
 // members reads all checks at one moment and works out what is believed of each member.
@@ -240,8 +245,8 @@ func (p *livePool) combine(states []monitor.State, now time.Time) memberState {
 			deciding = i
 		}
 	}
-	d := states[deciding]
-	m := memberState{status: d.Status, soonest: d.Soonest, why: d.Why(&p.settings)}
+	d := &states[deciding]
+	m := memberState{status: d.Status, soonest: d.Soonest, probe: deciding, deciding: d}
 	for _, s := range states {
 		switch {
 		case d.Status != monitor.Down: // any of them can bring it down
@@ -249,9 +254,6 @@ func (p *livePool) combine(states []monitor.State, now time.Time) memberState {
 		case s.Status == monitor.Down: // all of these have to come up
 			m.soonest = max(m.soonest, s.Soonest)
 		}
-	}
-	if len(states) > 1 {
-		m.why = fmt.Sprintf("%s: %s", p.probes[deciding].Prober, m.why)
 	}
 	if d.Status == monitor.Up && slices.ContainsFunc(states, func(s monitor.State) bool { return s.Back }) {
 		m.held = max(0, d.Since.Add(p.Hold).Sub(now))
