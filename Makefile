@@ -37,6 +37,7 @@ test: test-deps
 	$(PLAIN) go vet ./...
 	go build -race . github.com/coredns/coredns/core/plugin
 	go test -race -timeout $(TESTTIMEOUT) ./...
+	$(PLAIN) go test ./bench
 
 .PHONY: test-deps
 test-deps:

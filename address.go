@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -26,6 +27,9 @@ func parseMember(word string) (pool.Member, error) {
 	}
 	host, port := splitPort(rest)
 	addr, err := parseAddr(host)
+	if err == nil && addr.Is4() && rest[0] == '[' {
+		err = errors.New("has brackets, want them around IPv6 addresses only")
+	}
 	if err != nil {
 		return m, fmt.Errorf("%q %v", word, err)
 	}

@@ -93,6 +93,26 @@ var properties = map[string]func(*config, property) error{
 	"startup":  duration(0, 10*time.Minute, func(c *config) *time.Duration { return &c.startup }),
 }
 
+// usage is what stands behind each of the properties.
+var usage = map[string]string{
+	"primary":  "ADDRESS...",
+	"backup":   "ADDRESS...",
+	"probe":    "URL [OPTION...]",
+	"interval": "DURATION",
+	"recheck":  "DURATION",
+	"timeout":  "DURATION",
+	"fall":     "COUNT [WINDOW]",
+	"rise":     "COUNT",
+	"hold":     "DURATION",
+	"min":      "COUNT | PERCENT%",
+	"answer":   "all | COUNT",
+	"order":    "fixed | sorted | cyclic | random",
+	"prefer":   "CIDR...",
+	"fallback": "all | primary | last | none | nxdomain | servfail | refused | next | ADDRESS...",
+	"ttl":      "MIN [MAX]",
+	"startup":  "DURATION",
+}
+
 // repeatable are the properties that may be said more than once.
 var repeatable = []string{"backup", "probe"}
 
@@ -126,17 +146,11 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 	}
 
 	configs := make([]*config, 0, len(own))
-	taken := make(map[string]int)
+	taken := make(map[string]position)
 	for _, d := range own {
-		c, err := base.own(d, zones, root)
+		c, err := base.own(d, zones, root, taken)
 		if err != nil {
 			return nil, err
-		}
-		for _, name := range c.names {
-			if line, ok := taken[name]; ok {
-				return nil, d.errorf("name %q is already in the pool of line %d, want each name in one pool", name, line)
-			}
-			taken[name] = d.line
 		}
 		configs = append(configs, c)
 	}
@@ -147,9 +161,9 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 func ofMembers(p property) bool { return p.word == "primary" || p.word == "backup" }
 
 // own is the config of a directive that has a pool of its own; c holds the defaults.
-func (c config) own(d directive, zones []string, root string) (*config, error) {
+func (c config) own(d directive, zones []string, root string, taken map[string]position) (*config, error) {
 	c.position = d.position
-	if err := c.arguments(d, zones); err != nil {
+	if err := c.arguments(d, zones, taken); err != nil {
 		return nil, err
 	}
 	if err := c.read(d); err != nil {
@@ -172,8 +186,9 @@ func (c config) own(d directive, zones []string, root string) (*config, error) {
 	return &c, c.members()
 }
 
-// arguments reads the directive's own line: names first, then the addresses of the first tier.
-func (c *config) arguments(d directive, zones []string) error {
+// arguments reads the directive's own line: names first, then the addresses of the first tier. taken are
+// the names of the server block so far.
+func (c *config) arguments(d directive, zones []string, taken map[string]position) error {
 	for i, arg := range d.args {
 		if isAddress(arg) && len(c.names) > 0 {
 			return c.addTier(d.position, d.args[i:])
@@ -188,9 +203,10 @@ func (c *config) arguments(d directive, zones []string) error {
 		if zoneOf(name, zones) == "" {
 			return d.errorf("name %q is outside of the server block, want a name in %s", arg, strings.Join(zones, ", "))
 		}
-		if slices.Contains(c.names, name) {
-			return d.errorf("name %q stands here twice", arg)
+		if before, ok := taken[name]; ok {
+			return d.errorf("name %q is already in the pool of %s:%d, want each name once", arg, before.file, before.line)
 		}
+		taken[name] = d.position
 		c.names = append(c.names, name)
 	}
 	if len(c.names) == 0 {
@@ -211,7 +227,7 @@ func (c *config) read(d directive) error {
 			return p.errorf("property %q stands here twice, first in line %d", p.word, before.line)
 		}
 		if len(p.args) == 0 {
-			return p.errorf("property %q has no value", p.word)
+			return p.errorf("%s without a value, want %s %s", p.word, p.word, usage[p.word])
 		}
 		if err := apply(c, p); err != nil {
 			return err
@@ -321,7 +337,7 @@ func (c *config) fall(p property) (err error) {
 		return err
 	}
 	if c.settings.Window < c.settings.Fall {
-		return p.errorf("fall %s %s can never be reached, want a window of at least %s results", p.args[0], p.args[1], p.args[0])
+		return p.errorf("fall %q can never be reached in a window of %q, want a window of %s results or more", p.args[0], p.args[1], p.args[0])
 	}
 	return nil
 }
@@ -387,7 +403,7 @@ func (c *config) prefer(p property) error {
 	c.Prefer = nil
 	for _, arg := range p.args {
 		network, err := netip.ParsePrefix(arg)
-		if err != nil {
+		if err != nil || network.Addr().Is4In6() {
 			return p.errorf("prefer %q, want a network such as 192.0.2.0/24", arg)
 		}
 		if slices.Contains(c.Prefer, network.Masked()) {
@@ -417,10 +433,13 @@ func (c *config) fallback(p property) error {
 		return p.takes(1)
 	}
 	c.Fallback = pool.Fallback{Members: pool.Others, Word: strings.Join(p.args, " ")}
-	for _, arg := range p.args {
+	for i, arg := range p.args {
 		addr, err := parseAddr(arg)
+		if _, word := fallbacks[arg]; word && i > 0 {
+			return p.errorf("fallback %q beside addresses, want one or the other", arg)
+		}
 		if err != nil {
-			return p.errorf("fallback %q, want one of %s, or IP addresses", arg, strings.Join(slices.Sorted(maps.Keys(fallbacks)), ", "))
+			return p.errorf("fallback %q, want one of %s, or IP addresses without a port", arg, strings.Join(slices.Sorted(maps.Keys(fallbacks)), ", "))
 		}
 		m := pool.Member{Addr: addr}
 		if slices.Contains(c.Fallback.Other, m) {
@@ -448,7 +467,7 @@ func (c *config) ttl(p property) error {
 	}
 	c.MinTTL, c.MaxTTL = bounds[0], bounds[len(p.args)-1]
 	if c.MinTTL > c.MaxTTL {
-		return p.errorf("ttl %s %s, want the smaller one first", p.args[0], p.args[1])
+		return p.errorf("ttl %q %q, want the smaller one first", p.args[0], p.args[1])
 	}
 	return nil
 }
@@ -502,7 +521,11 @@ func (c *config) members() error {
 			}
 		}
 		if c.Min.Of(len(tier)) > len(tier) {
-			return c.position.errorf("min %d can never be reached in tier %d of pool %q, which has %d members", c.Min.Count, i, c.names[0], len(tier))
+			at := c.position
+			if p, said := c.said["min"]; said {
+				at = p.position
+			}
+			return at.errorf("min \"%d\" can never be reached in tier %d of pool %q, want %d or less", c.Min.Count, i, c.names[0], len(tier))
 		}
 	}
 	return nil

@@ -369,7 +369,7 @@ func TestWholeCorefile(t *testing.T) {
 		},
 		{
 			"behind the brace that ends the block", "example.org {\n" + www + " {\n} rise 1\n}",
-			corefile + `:3 - Error during parsing: unexpected "rise" after "}", want one property on each line`,
+			corefile + `:3 - Error during parsing: unexpected "rise" after "}", want nothing there`,
 		},
 		{
 			"in the second server block", "example.net {\nfailover example.net 192.0.2.1:443\n}\nexample.org {\nfailover example.net 192.0.2.1:443\n}",
@@ -441,7 +441,7 @@ func TestConfigWrong(t *testing.T) {
 		to100    = "want a number from 1 to 100"
 		seconds  = "want whole seconds from 1s to 168h"
 		network  = "want a network such as 192.0.2.0/24"
-		replies  = "want one of all, last, next, none, nxdomain, primary, refused, servfail, or IP addresses"
+		replies  = "want one of all, last, next, none, nxdomain, primary, refused, servfail, or IP addresses without a port"
 		noName   = "a pool without a NAME, want failover NAME... ADDRESS..."
 		url      = "is not a URL, want one such as tcp://:443 or http://:8080/healthz"
 		nothing  = "want nothing there"
@@ -498,9 +498,9 @@ func TestConfigWrong(t *testing.T) {
 		{"failover " + long + ".example.org 192.0.2.10:443", 1, `"` + long + `.example.org" is no domain name`},
 		{"failover " + strings.Repeat("abcdefg.", 32) + "example.org 192.0.2.10:443", 1, `"` + strings.Repeat("abcdefg.", 32) + `example.org" is no domain name`},
 		{"failover a\u200d.example.org 192.0.2.10:443", 1, "\"a\\u200d.example.org\" is no domain name: idna: invalid label \"a\\u200d\""},
-		{"failover www.example.org WWW.example.org. 192.0.2.10:443", 1, `name "WWW.example.org." stands here twice`},
+		{"failover www.example.org WWW.example.org. 192.0.2.10:443", 1, `name "WWW.example.org." is already in the pool of Testfile:1, want each name once`},
 		{"failover www.example.org 192.0.2.10:443 other.example.org", 1, `"other.example.org" is no IP address, ` + addr},
-		{www + "\nfailover a.example.org www.example.org 192.0.2.11:443", 2, `name "www.example.org." is already in the pool of line 1, want each name in one pool`},
+		{www + "\nfailover a.example.org www.example.org 192.0.2.11:443", 2, `name "www.example.org" is already in the pool of Testfile:1, want each name once`},
 		{"failover {\nrise 1\n}\nfailover {\nfall 1\n}\n" + www, 4, "second failover without NAME, want the defaults of a server block in one place, line 1"},
 
 		// Addresses.
@@ -546,9 +546,9 @@ func TestConfigWrong(t *testing.T) {
 		{"failover www.example.org 192.0.2.11:443 {\nbackup east=192.0.2.10\n}", 1, `member "east 192.0.2.10" of pool "www.example.org.": ` + noPort},
 
 		// Properties without a value, with too many, and said again.
-		{inBlock("rise"), 2, `property "rise" has no value`},
-		{inBlock("backup"), 2, `property "backup" has no value`},
-		{inBlock("probe"), 2, `property "probe" has no value`},
+		{inBlock("rise"), 2, `rise without a value, want rise COUNT`},
+		{inBlock("backup"), 2, `backup without a value, want backup ADDRESS...`},
+		{inBlock("probe"), 2, `probe without a value, want probe URL [OPTION...]`},
 		{inBlock("rise 2 3"), 2, `rise has "3" after its value, ` + nothing},
 		{inBlock("interval 2 s"), 2, `interval has "s" after its value, ` + nothing},
 		{inBlock("fall 2 3 4"), 2, `fall has "4" after its value, ` + nothing},
@@ -597,7 +597,7 @@ func TestConfigWrong(t *testing.T) {
 		{inBlock("fall 3 0"), 2, `fall "0", want a number from 1 to 64`},
 		{inBlock("fall 3 65"), 2, `fall "65", want a number from 1 to 64`},
 		{inBlock("fall 3 x"), 2, `fall "x", want a number from 1 to 64`},
-		{inBlock("fall 4 3"), 2, `fall 4 3 can never be reached, want a window of at least 4 results`},
+		{inBlock("fall 4 3"), 2, `fall "4" can never be reached in a window of "3", want a window of 4 results or more`},
 		{inBlock("min 0"), 2, `min "0", want a number of members from 1, or a share such as 50%`},
 		{inBlock("min -1"), 2, `min "-1", want a number of members from 1, or a share such as 50%`},
 		{inBlock("min half"), 2, `min "half", want a number of members from 1, or a share such as 50%`},
@@ -605,9 +605,9 @@ func TestConfigWrong(t *testing.T) {
 		{inBlock("min 101%"), 2, `min "101%", want a share from 1% to 100%`},
 		{inBlock("min %"), 2, `min "%", want a share from 1% to 100%`},
 		{inBlock("min 33.3%"), 2, `min "33.3%", want a share from 1% to 100%`},
-		{inBlock("min 2"), 1, `min 2 can never be reached in tier 0 of pool "www.example.org.", which has 1 members`},
-		{"failover www.example.org 192.0.2.1:1 192.0.2.2:1 {\nbackup 192.0.2.3:1\nmin 2\n}", 1, `min 2 can never be reached in tier 1 of pool "www.example.org.", which has 1 members`},
-		{"failover {\nmin 2\n}\n" + www, 4, `min 2 can never be reached in tier 0 of pool "www.example.org.", which has 1 members`},
+		{inBlock("min 2"), 2, `min "2" can never be reached in tier 0 of pool "www.example.org.", want 1 or less`},
+		{"failover www.example.org 192.0.2.1:1 192.0.2.2:1 {\nbackup 192.0.2.3:1\nmin 2\n}", 3, `min "2" can never be reached in tier 1 of pool "www.example.org.", want 1 or less`},
+		{"failover {\nmin 2\n}\n" + www, 4, `min "2" can never be reached in tier 0 of pool "www.example.org.", want 1 or less`},
 		{inBlock("answer 0"), 2, `answer "0", want all or a number of addresses from 1`},
 		{inBlock("answer -1"), 2, `answer "-1", want all or a number of addresses from 1`},
 		{inBlock("answer some"), 2, `answer "some", want all or a number of addresses from 1`},
@@ -619,7 +619,9 @@ func TestConfigWrong(t *testing.T) {
 		{inBlock("fallback panic"), 2, `fallback "panic", ` + replies},
 		{inBlock("fallback 203.0.113.1:443"), 2, `fallback "203.0.113.1:443", ` + replies},
 		{inBlock("fallback 0.0.0.0"), 2, `fallback "0.0.0.0", ` + replies},
-		{inBlock("fallback 203.0.113.1 all"), 2, `fallback "all", ` + replies},
+		{inBlock("fallback 203.0.113.1 all"), 2, `fallback "all" beside addresses, want one or the other`},
+		{inBlock("prefer ::ffff:192.0.2.0/120"), 2, `prefer "::ffff:192.0.2.0/120", want a network such as 192.0.2.0/24`},
+		{"failover www.example.org [192.0.2.1]:80", 1, `"[192.0.2.1]:80" has brackets, want them around IPv6 addresses only`},
 		{inBlock("fallback 203.0.113.1 203.0.113.1"), 2, `fallback "203.0.113.1" stands here twice`},
 		{inBlock("prefer 192.0.2.1"), 2, `prefer "192.0.2.1", ` + network},
 		{inBlock("prefer 192.0.2.0/33"), 2, `prefer "192.0.2.0/33", ` + network},
@@ -634,7 +636,7 @@ func TestConfigWrong(t *testing.T) {
 		{inBlock("ttl 169h"), 2, `ttl "169h", ` + seconds},
 		{inBlock("ttl 1w"), 2, `ttl "1w", ` + seconds},
 		{inBlock("ttl 5 forever"), 2, `ttl "forever", ` + seconds},
-		{inBlock("ttl 60s 5s"), 2, `ttl 60s 5s, want the smaller one first`},
+		{inBlock("ttl 60s 5s"), 2, `ttl "60s" "5s", want the smaller one first`},
 
 		// Probes: the words are package probe's, the line is ours.
 		{inBlock("probe tcp"), 2, `probe: "tcp" ` + url},
@@ -671,9 +673,9 @@ func TestConfigWrong(t *testing.T) {
 		{inBlock("{\nfall 3\n}"), 2, `unexpected "{" after "{", want one property on each line`},
 		{www + " { rise 2 }", 1, `unexpected "}" after "rise", want it on a line of its own`},
 		{inBlock("rise 2 }"), 2, `unexpected "}" after "rise", want it on a line of its own`},
-		{inBlock("rise 2") + " fall 2", 3, `unexpected "fall" after "}", want one property on each line`},
-		{inBlock("rise 2") + " fall", 3, `unexpected "fall" after "}", want one property on each line`},
-		{www + " {\n} www.example.org 192.0.2.1:443", 2, `unexpected "www.example.org" after "}", want one property on each line`},
+		{inBlock("rise 2") + " fall 2", 3, `unexpected "fall" after "}", want nothing there`},
+		{inBlock("rise 2") + " fall", 3, `unexpected "fall" after "}", want nothing there`},
+		{www + " {\n} www.example.org 192.0.2.1:443", 2, `unexpected "www.example.org" after "}", want nothing there`},
 	}
 	for _, tc := range tests {
 		configs, err := configured(tc.directives, "dns://example.org.:53")

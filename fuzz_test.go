@@ -47,7 +47,7 @@ func FuzzParse(f *testing.F) {
 			return // what caddy or the test's author does not let through
 		}
 		c = caddy.NewTestController("dns", directives)
-		for _, key := range strings.Fields(keys) {
+		for key := range strings.FieldsSeq(keys) {
 			_, host := transport.Transport(key)
 			if _, _, err := plugin.SplitHostPort(host); err != nil {
 				return // CoreDNS refuses it

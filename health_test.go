@@ -262,6 +262,7 @@ func TestStartup(t *testing.T) {
 		{name: "too slow: the time is over, and who is not known counts as up", block: "startup 500ms\n", takes: time.Second, broken: []string{"192.0.2.1"}, want: 500 * time.Millisecond, answer: "1 2"},
 		{name: "failing too slowly", block: "startup 1500ms\n", broken: []string{"192.0.2.1"}, want: 1500 * time.Millisecond, answer: "1 2"},
 		{name: "no time at all", block: "startup 0\n", takes: time.Second, want: 0, answer: "1 2"},
+		{name: "the longest of all pools, the first", block: "startup 1s\n}\nfailover b.example.org 192.0.2.9:443 {\nstartup 500ms\n", takes: 10 * time.Second, want: time.Second, answer: "1 2"},
 		{name: "the longest of all pools", block: "startup 500ms\n}\nfailover b.example.org 192.0.2.9:443 {\nstartup 1s\n", takes: 10 * time.Second, want: time.Second, answer: "1 2"},
 	}
 	for _, tc := range tests {
@@ -292,6 +293,27 @@ func TestStartup(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Each pool is waited for, and counts once, however often it changes.
+func TestStartupOfAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.set("down", "192.0.2.9")
+		g, f := w.generate(t, monitor.New(nil), nil, three+"}\nfailover b.example.org 192.0.2.9:443")
+		began := time.Now()
+		go func() {
+			for range 10 {
+				time.Sleep(100 * time.Millisecond)
+				g.pools[0].Changed()
+			}
+		}()
+		g.start()
+		if took := time.Since(began); took < 2*time.Second || took > 2050*time.Millisecond {
+			t.Errorf("Started after %s, want the 2s that the second pool takes", took)
+		}
+		expect(t, "Started", now(t, f), "1 2")
+	})
 }
 
 // With several probes a member has to pass them all.
@@ -617,11 +639,10 @@ func TestReload(t *testing.T) {
 		two.silent.Store(false)
 
 		// Other members, in another order: who answered last does so still.
-		three, h := w.generate(t, m, two, "failover www.example.org 192.0.2.9:443 192.0.2.3:443 192.0.2.1:443 {\nmin 100%\n"+fast)
+		three, h := w.generate(t, m, two, "failover www.example.org 192.0.2.9:443 192.0.2.3:443 192.0.2.1:443 {\n"+fast)
 		w.set("down", "192.0.2.9")
 		three.start()
-		synctest.Wait()
-		expect(t, "Other members", now(t, h), "3")
+		expect(t, "Other members", after(t, h, 0), "3")
 		if three.pools[0].now.Load().extended.InfoCode != dns.ExtendedErrorCodeStaleAnswer {
 			t.Error("Last set that worked is not said to be stale")
 		}
@@ -671,6 +692,8 @@ func TestStop(t *testing.T) {
 		g.stop()
 		asked := w.count()
 		expect(t, "Stopped, and the hold is over", after(t, f, time.Hour), "2")
+		g.pools[0].Changed()
+		expect(t, "Stopped, and told of a change", now(t, f), "2")
 		if n := w.count() - asked; n != 0 {
 			t.Errorf("%d probes after the stop", n)
 		}

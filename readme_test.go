@@ -59,6 +59,11 @@ func TestReadmeHasEveryProperty(t *testing.T) {
 	if got := slices.Sorted(slices.Values(firsts("(?m)^\\* `(\\w+)` (?:is|are|keeps|puts) ", syntax))); !slices.Equal(got, want) {
 		t.Errorf("The README explains the properties\n%v, want\n%v", got, want)
 	}
+	for word, values := range usage {
+		if !regexp.MustCompile(`(?m)^    ` + word + ` +` + regexp.QuoteMeta(values) + `$`).MatchString(block) {
+			t.Errorf("The README has no line %q %q", word, values)
+		}
+	}
 	for word := range fallbacks {
 		if !strings.Contains(syntax, "`"+word+"`") {
 			t.Errorf("The README does not explain fallback %q", word)

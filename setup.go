@@ -46,9 +46,6 @@ func setup(c *caddy.Controller) error {
 func parse(c *caddy.Controller) ([]directive, error) {
 	var directives []directive
 	for c.Next() {
-		if c.Val() != "failover" {
-			return nil, position{c.File(), c.Line()}.errorf("unexpected %q after %q, want one property on each line", c.Val(), "}")
-		}
 		d := directive{position: position{c.File(), c.Line()}, args: c.RemainingArgs()}
 		for c.NextBlock() {
 			p := property{position: position{c.File(), c.Line()}, word: c.Val(), args: c.RemainingArgs()}
@@ -59,6 +56,9 @@ func parse(c *caddy.Controller) ([]directive, error) {
 				return nil, p.errorf("unexpected %q after %q, want one property on each line", "{", p.word)
 			}
 			d.properties = append(d.properties, p)
+		}
+		if c.Val() == "}" && c.NextArg() {
+			return nil, position{c.File(), c.Line()}.errorf("unexpected %q after %q, want nothing there", c.Val(), "}")
 		}
 		directives = append(directives, d)
 	}

@@ -68,7 +68,7 @@ func TestTurnFair(t *testing.T) {
 	for n := range uint32(1003) {
 		first[turn(t, word, []int{5}, Cyclic, n, 1)]++
 	}
-	for _, s := range strings.Split(word, "") {
+	for s := range strings.SplitSeq(word, "") {
 		if first[s] < 200 || first[s] > 201 {
 			t.Errorf("%s is first %d times of 1003, want 200 or 201", s, first[s])
 		}
