@@ -16,7 +16,7 @@ func (p *livePool) answer(r *dns.Msg, z *zone, s *snapshot) *dns.Msg {
 	var m *dns.Msg
 	switch s.choice.Reply {
 	case pool.NXDomain:
-		m = negative(r, z, dns.RcodeNameError, s.ttl)
+		m = negative(r, z, dns.RcodeNameError)
 	case pool.ServFail:
 		m = new(dns.Msg).SetRcode(r, dns.RcodeServerFailure)
 	case pool.Refused:
@@ -24,7 +24,7 @@ func (p *livePool) answer(r *dns.Msg, z *zone, s *snapshot) *dns.Msg {
 	default:
 		rrs := p.addresses(s, q.Qtype, q.Name)
 		if len(rrs) == 0 {
-			m = negative(r, z, dns.RcodeSuccess, s.ttl)
+			m = negative(r, z, dns.RcodeSuccess)
 			break
 		}
 		m = new(dns.Msg).SetReply(r)
@@ -39,47 +39,57 @@ func (p *livePool) answer(r *dns.Msg, z *zone, s *snapshot) *dns.Msg {
 }
 
 // negative is the reply that there is no such name or no such data, with the SOA that lets resolvers
-// remember it for ttl (RFC 2308).
-func negative(r *dns.Msg, z *zone, rcode int, ttl uint32) *dns.Msg {
+// remember it for a while (RFC 2308).
+func negative(r *dns.Msg, z *zone, rcode int) *dns.Msg {
 	m := new(dns.Msg).SetRcode(r, rcode)
 	m.Authoritative = true
-	m.Ns = []dns.RR{z.soa(r.Question[0].Name, ttl)}
+	m.Ns = []dns.RR{z.soa(r.Question[0].Name)}
 	return m
 }
 
-// negativeTTL is for names that do not exist, or have no data in any state of the pools: only another
-// Corefile changes that, and five seconds are what cache would make of anything less.
-const negativeTTL = 5
-
-// isUnknown says whether a query came to the end of the chain without an answer. CoreDNS has no error
-// value for that, only plugin.NextOrFailure's text.
+// isUnknown says whether a query came to the end of the chain with nobody to answer it. CoreDNS has no
+// error value for that, only plugin.NextOrFailure's text; and file and auto refuse it there.
 func isUnknown(rcode int, err error) bool {
-	return rcode == dns.RcodeServerFailure && err != nil && strings.HasSuffix(err.Error(), "no next plugin found")
+	if err == nil {
+		return rcode == dns.RcodeRefused
+	}
+	return rcode == dns.RcodeServerFailure && strings.HasSuffix(err.Error(), "no next plugin found")
+}
+
+// watched is a writer that knows whether anything was written, whatever the plugin that did it returns.
+type watched struct {
+	dns.ResponseWriter
+	written bool
+}
+
+// WriteMsg passes m on.
+func (w *watched) WriteMsg(m *dns.Msg) error {
+	w.written = true
+	return w.ResponseWriter.WriteMsg(m)
 }
 
 // existing is the writer for the next plugin's answer about a name that exists here.
 type existing struct {
-	dns.ResponseWriter
+	watched
 	query *dns.Msg
 	zone  *zone
-	ttl   uint32
 }
 
 // WriteMsg passes m on, and a denial of the name as one of its type only.
 func (e *existing) WriteMsg(m *dns.Msg) error {
 	denied := len(m.Answer) == 0 && m.Rcode == dns.RcodeNameError || m.Rcode == dns.RcodeSuccess && isBare(m)
 	if !denied || m.Truncated { // what is missing may be in the answer over TCP
-		return e.ResponseWriter.WriteMsg(m)
+		return e.watched.WriteMsg(m)
 	}
 	soa := slices.IndexFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA })
 	if soa < 0 || e.ofApex() {
-		return e.ResponseWriter.WriteMsg(e.own())
+		return e.watched.WriteMsg(e.own())
 	}
 	nodata := *m // m and its records are the next plugin's
 	nodata.Rcode = dns.RcodeSuccess
 	nodata.AuthenticatedData = false
 	nodata.Ns = []dns.RR{m.Ns[soa]} // without the proof that there is no such name (RFC 8198)
-	return e.ResponseWriter.WriteMsg(&nodata)
+	return e.watched.WriteMsg(&nodata)
 }
 
 // isBare says whether m has nothing but an OPT record: no answer, no referral, no SOA.
@@ -95,7 +105,7 @@ func (e *existing) ofApex() bool {
 
 // own is the answer where the next plugin has none.
 func (e *existing) own() *dns.Msg {
-	m := negative(e.query, e.zone, dns.RcodeSuccess, e.ttl)
+	m := negative(e.query, e.zone, dns.RcodeSuccess)
 	if e.ofApex() {
 		m.Answer, m.Ns = m.Ns, nil
 	}
@@ -104,10 +114,7 @@ func (e *existing) own() *dns.Msg {
 
 // known is a writer that lets through only what shows that a name exists in the zone: data, NODATA or
 // a referral.
-type known struct {
-	dns.ResponseWriter
-	written bool
-}
+type known struct{ watched }
 
 // WriteMsg passes m on or drops it.
 func (k *known) WriteMsg(m *dns.Msg) error {
@@ -116,6 +123,5 @@ func (k *known) WriteMsg(m *dns.Msg) error {
 	if m.Rcode != dns.RcodeSuccess || !referral && !exists {
 		return nil
 	}
-	k.written = true
-	return k.ResponseWriter.WriteMsg(m)
+	return k.watched.WriteMsg(m)
 }

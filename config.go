@@ -432,7 +432,10 @@ func (c *config) fallback(p property) error {
 		c.Fallback.Word = p.args[0]
 		return p.takes(1)
 	}
-	c.Fallback = pool.Fallback{Members: pool.Others, Word: strings.Join(p.args, " ")}
+	c.Fallback = pool.Fallback{Members: pool.Others, Word: strings.Join(p.args[:min(len(p.args), maxShown)], " ")}
+	if more := len(p.args) - maxShown; more > 0 {
+		c.Fallback.Word += fmt.Sprintf(" and %d more", more)
+	}
 	for i, arg := range p.args {
 		addr, err := parseAddr(arg)
 		if _, word := fallbacks[arg]; word && i > 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/metadata"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/coredns/coredns/plugin/pkg/nonwriter"
 	"github.com/coredns/coredns/request"
 
 	"github.com/miekg/dns"
@@ -66,7 +67,7 @@ func (f Failover) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		return f.serveUnknown(ctx, w, r, name)
 	}
 	if e.pool == nil {
-		return f.serveOther(ctx, w, r, e.zone, negativeTTL)
+		return f.serveOther(ctx, w, r, e.zone)
 	}
 	return f.servePool(ctx, w, r, e.zone, e.pool)
 }
@@ -79,10 +80,10 @@ func asksAddress(r *dns.Msg) bool {
 
 // servePool answers a query for a name of a pool.
 func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone, p *livePool) (int, error) {
-	s := p.now.Load()
 	if !asksAddress(r) {
-		return f.serveOther(ctx, w, r, z, s.ttl)
+		return f.serveOther(ctx, w, r, z)
 	}
+	s := p.now.Load()
 	p.counted.add(ctx, p.names[0], s.tier)
 	if s.choice.Reply == pool.Next {
 		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
@@ -93,10 +94,10 @@ func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Ms
 
 // serveOther has the next plugin answer for a name that exists here without being of the type asked
 // for: a zone file may know more of it. It says NODATA where the next plugin has no such name.
-func (f Failover) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone, ttl uint32) (int, error) {
-	e := &existing{ResponseWriter: w, query: r, zone: z, ttl: ttl}
+func (f Failover) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone) (int, error) {
+	e := &existing{watched: watched{ResponseWriter: w}, query: r, zone: z}
 	rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, e, r)
-	if !isUnknown(rcode, err) {
+	if e.written || !isUnknown(rcode, err) {
 		return rcode, err
 	}
 	w.WriteMsg(e.own())
@@ -106,30 +107,42 @@ func (f Failover) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.M
 // serveUnknown passes on a query for a name that does not exist here, unless a wildcard covers it.
 // Where nobody further down knows the zone of a pool either, the name does not exist at all.
 func (f Failover) serveUnknown(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string) (int, error) {
-	if f.names.wildcards {
-		if e := f.names.closest(name); e != nil && e.wildcard != nil {
-			return f.serveWildcard(ctx, w, r, e)
-		}
-	}
-	rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
-	if !isUnknown(rcode, err) {
-		return rcode, err
-	}
-	e := f.names.closest(name)
+	e, next := f.names.closest(name)
 	if e == nil {
+		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+	}
+	if e.wildcard != nil && !f.existsBelow(ctx, w, r, name, next) {
+		return f.serveWildcard(ctx, w, r, e, name == next)
+	}
+	passed := &watched{ResponseWriter: w}
+	rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, passed, r)
+	if passed.written || !isUnknown(rcode, err) {
 		return rcode, err
 	}
-	w.WriteMsg(negative(r, e.zone, dns.RcodeNameError, negativeTTL))
+	w.WriteMsg(negative(r, e.zone, dns.RcodeNameError))
 	return dns.RcodeSuccess, nil
 }
 
+// existsBelow says whether the next plugins have the name that is one label below a wildcard's place: then
+// that encloses all names below it, and the wildcard does not cover them (RFC 4592, section 3.3.1).
+func (f Failover) existsBelow(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name, next string) bool {
+	if !f.zonesBelow || name == next {
+		return false
+	}
+	above := r.Copy()
+	above.Question[0].Name = next
+	k := &known{watched{ResponseWriter: nonwriter.New(w)}}
+	plugin.NextOrFailure(f.Name(), f.Next, ctx, k, above)
+	return k.written
+}
+
 // serveWildcard answers for a name below e, unless the next plugins know that name: a wildcard never
-// covers a name that exists (RFC 4592, section 2.2.1).
-func (f Failover) serveWildcard(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, e *entry) (int, error) {
-	if f.zonesBelow && asksAddress(r) {
-		known := &known{ResponseWriter: w}
-		rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, known, r)
-		if known.written {
+// covers a name that exists (RFC 4592, section 2.2.1). That can only be where it is one label below e.
+func (f Failover) serveWildcard(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, e *entry, below bool) (int, error) {
+	if f.zonesBelow && below && asksAddress(r) {
+		k := &known{watched{ResponseWriter: w}}
+		rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, k, r)
+		if k.written {
 			return rcode, err
 		}
 	}
@@ -144,8 +157,8 @@ func (f Failover) Metadata(ctx context.Context, state request.Request) context.C
 	switch {
 	case e != nil:
 		p = e.pool
-	case f.names.wildcards:
-		if e = f.names.closest(name); e != nil {
+	default:
+		if e, _ = f.names.closest(name); e != nil {
 			p = e.wildcard
 		}
 	}

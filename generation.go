@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -54,22 +55,26 @@ func (r *registry) newGeneration() *generation {
 	return g
 }
 
-// zone returns the zone of origin, the same one that every generation has.
+// zone returns the generation's zone of origin.
 func (g *generation) zone(origin string) *zone {
-	if z := g.zones[origin]; z != nil {
-		return z
+	z := g.zones[origin]
+	if z == nil {
+		z = &zone{origin: origin, ttl: math.MaxUint32, serial: process.serial(origin)}
+		g.zones[origin] = z
 	}
-	process.mu.Lock()
-	defer process.mu.Unlock()
-	for _, other := range process.generations {
-		if z := other.zones[origin]; z != nil {
-			g.zones[origin] = z
-			return z
+	return z
+}
+
+// serial returns the serial of origin that a generation has already, or a new one.
+func (r *registry) serial(origin string) *serial {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range r.generations {
+		if z := g.zones[origin]; z != nil {
+			return z.serial
 		}
 	}
-	z := &zone{origin: origin}
-	g.zones[origin] = z
-	return z
+	return new(serial)
 }
 
 // start begins the probing and returns when every member has a status, or after the longest of the
@@ -125,18 +130,25 @@ func (g *generation) reload() {
 	process.reloading = g
 }
 
-// reloaded ends what reload began: g goes on when the reload has failed, and its successors stop. When
-// it has not, they speak for themselves from now on.
-func (g *generation) reloaded(failed bool) {
+// reloadFailed ends what reload began: g goes on, and what was to succeed it stops.
+func (g *generation) reloadFailed() {
 	for _, next := range g.successors() {
-		if failed {
-			next.stop()
-		}
-		next.silent.Store(false)
+		next.stop()
 	}
 }
 
-// reloading says whether reload has been called and reloaded has not.
+// reloaded ends what reload began: g stops, and its successor speaks for itself.
+func (g *generation) reloaded() {
+	g.stop()
+	for _, next := range g.successors() {
+		next.silent.Store(false)
+		for _, p := range next.pools {
+			p.speak()
+		}
+	}
+}
+
+// reloading says whether reload has been called and its end has not.
 func (g *generation) reloading() bool {
 	process.mu.Lock()
 	defer process.mu.Unlock()

@@ -16,9 +16,9 @@ import (
 // livePool is a pool with the checks of its members and the answers that follow from them.
 type livePool struct {
 	pool.Pool
-	names    []string // it answers for, never empty; the first is its name in logs and metrics
-	zones    []*zone  // of the names
-	key      string   // the same for the same pool in the next generation of the Corefile
+	names    []string  // it answers for, never empty; the first is its name in logs and metrics
+	serials  []*serial // of the zones of the names
+	key      string    // the same for the same pool in the next generation of the Corefile
 	probes   []probe.Spec
 	settings monitor.Settings
 	startup  time.Duration
@@ -32,6 +32,8 @@ type livePool struct {
 	generation *generation
 	checks     []*monitor.Check // len(probes) of each member; nil before start and after stop
 	status     []monitor.Status // of each member, as last made known
+	before     *livePool        // speaks for both while generation is silent; nil: none
+	shared     []int            // for each member its index in before, or -1
 	last       []int            // the members used before a fallback
 	settled    bool             // every member has had a status
 	timer      *time.Timer      // the end of a hold
@@ -65,34 +67,63 @@ func (p *livePool) start(g *generation, before *livePool) {
 		}
 	}
 	p.status = make([]monitor.Status, p.Size())
-	members := p.members()
-	for i, s := range members {
-		p.status[i] = s.status
-	}
 	if before != nil {
-		p.last = before.lastOf(p)
+		p.follow(before)
 	}
+	members := p.members()
 	p.publish(members)
 	if before == nil || !p.now.Load().same(before.now.Load()) {
 		p.moved()
 	}
+	p.announce(members)
 }
 
-// lastOf translates the members used last into the indexes of the pool that follows.
-func (p *livePool) lastOf(next *livePool) []int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	index := make(map[netip.Addr]int, next.Size())
-	for i := range next.Size() {
-		index[next.Member(i).Addr] = i
+// follow takes over from before what it knows of the members that both have.
+func (p *livePool) follow(before *livePool) {
+	before.mu.Lock()
+	defer before.mu.Unlock()
+	target := func(m pool.Member) netip.AddrPort { return netip.AddrPortFrom(m.Addr, m.Port) }
+	index := make(map[netip.AddrPort]int, p.Size())
+	for i := range before.Size() {
+		index[target(before.Member(i))] = i
 	}
-	var last []int
-	for _, i := range p.last {
-		if j, ok := index[p.Member(i).Addr]; ok {
-			last = append(last, j)
+	p.before, p.shared = before, make([]int, p.Size())
+	follower := make(map[int]int)
+	for i := range p.shared {
+		p.shared[i] = -1
+		if j, ok := index[target(p.Member(i))]; ok && slices.EqualFunc(p.probes, before.probes, sameProbe) {
+			p.shared[i] = j
+			p.status[i] = before.status[j]
+			follower[j] = i
 		}
 	}
-	return last
+	for _, j := range before.last {
+		if i, ok := follower[j]; ok {
+			p.last = append(p.last, i)
+		}
+	}
+}
+
+func sameProbe(a, b probe.Spec) bool { return a.String() == b.String() && a.Port == b.Port }
+
+// speak begins to make known what happens, with what has happened since before fell silent.
+func (p *livePool) speak() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.checks == nil {
+		return
+	}
+	if p.before != nil {
+		p.before.mu.Lock()
+		for i, j := range p.shared {
+			if j >= 0 {
+				p.status[i] = p.before.status[j]
+			}
+		}
+		p.before.mu.Unlock()
+		p.before, p.shared = nil, nil
+	}
+	p.announce(p.members())
 }
 
 // stop releases the checks. The latest answers stay: queries may still be on their way.
@@ -120,18 +151,8 @@ func (p *livePool) Changed() {
 	}
 	before, members := p.now.Load(), p.members()
 	p.publish(members)
-	news := make([]int, 0, 1)
-	for i, s := range members {
-		if s.status != p.status[i] {
-			news = append(news, i)
-		}
-	}
-	if len(news) > 0 || !p.now.Load().same(before) {
+	if p.announce(members) || !p.now.Load().same(before) {
 		p.moved()
-	}
-	for _, i := range news {
-		p.announce(i, &members[i])
-		p.status[i] = members[i].status
 	}
 }
 
@@ -186,24 +207,35 @@ func (p *livePool) wake(d time.Duration) {
 // moved notes that what is answered has changed.
 func (p *livePool) moved() {
 	now := time.Now()
-	for _, z := range p.zones {
-		z.changed(now)
+	for _, s := range p.serials {
+		s.changed(now)
 	}
 }
 
-// announce makes a transition known: one line in the log, one count. The generation of a Corefile
-// that is still about to take over stays silent, because the one before it speaks.
-func (p *livePool) announce(i int, s *memberState) {
+// announce makes the transitions of members known, each by one line in the log and one count, and says
+// whether there were any. The generation of a Corefile that is still about to take over is silent: the one
+// before it speaks for both, and it may never come to that.
+func (p *livePool) announce(members []memberState) bool {
 	if p.generation.silent.Load() {
-		return
+		return false
 	}
-	why := s.deciding.Why(&p.settings)
-	if len(p.probes) > 1 {
-		why = p.probes[s.probe].String() + ": " + why
+	any := false
+	for i := range members {
+		s := &members[i]
+		if s.status == p.status[i] {
+			continue
+		}
+		why := s.deciding.Why(&p.settings)
+		if len(p.probes) > 1 {
+			why = p.probes[s.probe].String() + ": " + why
+		}
+		log.Infof("%s %s: %s -> %s (%s); now answering %s",
+			p.names[0], p.Member(i), p.status[i], s.status, why, p.now.Load().describe(p))
+		transitions.WithLabelValues(p.names[0], s.status.String()).Inc()
+		p.status[i] = s.status
+		any = true
 	}
-	transitions.WithLabelValues(p.names[0], s.status.String()).Inc()
-	log.Infof("%s %s: %s -> %s (%s); now answering %s",
-		p.names[0], p.Member(i), p.status[i], s.status, why, p.now.Load().describe(p))
+	return any
 }
 
 // describe is the answer with the reason for one out of the ordinary.

@@ -73,8 +73,10 @@ func observeProbe(kind string, err error, took, late time.Duration) {
 // counters are a pool's counters of answers. A query finds its own without a lock: there are as many
 // as the pool has tiers that have answered, on each of the few servers that have its block.
 type counters struct {
-	known atomic.Pointer[[]counter] // replaced, never written to
+	known atomic.Pointer[counterList] // replaced, never written to
 }
+
+type counterList []counter
 
 type counter struct {
 	server, tier string
@@ -86,24 +88,25 @@ func (c *counters) add(ctx context.Context, pool, tier string) {
 	if s, ok := ctx.Value(dnsserver.Key{}).(*dnsserver.Server); ok {
 		server = s.Addr
 	}
-	known := c.list()
-	for _, n := range known {
-		if n.tier == tier && n.server == server {
-			n.Inc()
-			return
+	for {
+		known := c.known.Load()
+		for _, n := range known.list() {
+			if n.tier == tier && n.server == server {
+				n.Inc()
+				return
+			}
 		}
+		more := counterList(append(slices.Clip(known.list()), counter{server, tier, answers.WithLabelValues(server, pool, tier)}))
+		c.known.CompareAndSwap(known, &more) // it is in there the next time round, whoever has won
 	}
-	n := counter{server, tier, answers.WithLabelValues(server, pool, tier)}
-	n.Inc()
-	more := append(slices.Clip(known), n)
-	c.known.Store(&more) // two at once may lose one of theirs: it is found again the next time
 }
 
-func (c *counters) list() []counter {
-	if known := c.known.Load(); known != nil {
-		return *known
+// list is empty for nil.
+func (l *counterList) list() []counter {
+	if l == nil {
+		return nil
 	}
-	return nil
+	return *l
 }
 
 // forgetSeries deletes the series of the pools that are in none of the generations.
@@ -119,7 +122,7 @@ func forgetSeries(pools []*livePool, generations []*generation) {
 		if live[name] {
 			continue
 		}
-		for _, n := range p.counted.list() {
+		for _, n := range p.counted.known.Load().list() {
 			answers.DeleteLabelValues(n.server, name, n.tier)
 		}
 		for _, to := range []monitor.Status{monitor.Up, monitor.Down} {

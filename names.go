@@ -11,8 +11,7 @@ import (
 // names are the names that a server block's pools make exist, and where each of them leads. They
 // never change once made.
 type names struct {
-	entries   map[string]*entry
-	wildcards bool // any at all
+	entries map[string]*entry
 }
 
 // entry is one existing name.
@@ -22,8 +21,9 @@ type entry struct {
 	zone     *zone     // it lies in
 }
 
-// makeNames builds the names for pools, which lie in the zones of one server block.
-func makeNames(pools []*livePool, zones []string, shared func(origin string) *zone) *names {
+// makeNames builds the names for pools, which lie in the zones of one server block. inZone finds or makes
+// the zone of an origin.
+func makeNames(pools []*livePool, zones []string, inZone func(origin string) *zone) *names {
 	n := &names{entries: make(map[string]*entry, len(pools))}
 	for _, p := range pools {
 		for _, name := range p.names {
@@ -35,11 +35,14 @@ func makeNames(pools []*livePool, zones []string, shared func(origin string) *zo
 			if origin == "." {
 				origin = owner // nobody's server block is the authority for the root
 			}
-			z := shared(origin)
-			p.zones = append(p.zones, z)
+			z := inZone(origin)
+			z.ttl = min(z.ttl, uint32(p.MinTTL.Seconds()))
+			if n := len(p.serials); n == 0 || p.serials[n-1] != z.serial {
+				p.serials = append(p.serials, z.serial)
+			}
 			e := n.add(owner, z)
 			if below {
-				e.wildcard, n.wildcards = p, true
+				e.wildcard = p
 			} else {
 				e.pool = p
 			}
@@ -70,14 +73,17 @@ func (n *names) add(name string, z *zone) *entry {
 func (n *names) find(name string) *entry { return n.entries[name] }
 
 // closest returns the entry of the closest encloser of a name that does not exist (RFC 4592, section
-// 3.3.1), or nil where the name lies in no zone of a pool.
-func (n *names) closest(name string) *entry {
+// 3.3.1), and next, what is one label below it: the name itself, or a name above that. The entry is nil
+// where the name lies in no zone of a pool.
+func (n *names) closest(name string) (e *entry, next string) {
+	next = name
 	for off, end := dns.NextLabel(name, 0); !end; off, end = dns.NextLabel(name, off) {
 		if e := n.entries[name[off:]]; e != nil {
-			return e
+			return e, next
 		}
+		next = name[off:]
 	}
-	return n.entries["."]
+	return n.entries["."], next
 }
 
 // zoneOf returns the longest of the zones that name lies in, or "".

@@ -37,7 +37,8 @@ func setup(c *caddy.Controller) error {
 	})
 	server.AddPlugin(func(next plugin.Handler) plugin.Handler { return Failover{Next: next, block: b} })
 
-	// A generation that was discarded, with no other to stop it, goes with the last of its handlers.
+	// A generation that was discarded, with no other to stop it, goes with the last of its handlers: when
+	// caddy, which keeps the last instance that it has discarded, has got another one.
 	runtime.AddCleanup(b, (*generation).stop, all.generation)
 	return nil
 }
@@ -98,17 +99,34 @@ func corefileOf(c *caddy.Controller) *corefile {
 		return nil
 	})
 	c.OnRestart(func() error { g.reload(); return nil })
-	c.OnRestartFailed(func() error { g.reloaded(true); return nil })
+	c.OnRestartFailed(func() error {
+		// A plugin that fails to shut down makes a failure of a reload that has taken place.
+		if isRunning(g) {
+			g.reloadFailed()
+		} else {
+			g.reloaded()
+		}
+		return nil
+	})
 	c.OnShutdown(func() error {
 		// When it is the process that ends, the last queries are still to come.
 		if g.reloading() {
-			g.reloaded(false)
-			g.stop()
+			g.reloaded()
 		}
 		return nil
 	})
 	c.OnFinalShutdown(func() error { g.stop(); return nil })
 	return all
+}
+
+// isRunning says whether the instance that g belongs to is one that CoreDNS has not stopped.
+func isRunning(g *generation) bool {
+	return slices.ContainsFunc(caddy.Instances(), func(i *caddy.Instance) bool {
+		i.StorageMu.RLock()
+		defer i.StorageMu.RUnlock()
+		all, ok := i.Storage[corefileKey{}].(*corefile)
+		return ok && all.generation == g
+	})
 }
 
 // key names a server block so that it is found again in the next Corefile. Blocks that only differ in

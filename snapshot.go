@@ -110,8 +110,9 @@ func (p *livePool) addresses(s *snapshot, qtype uint16, owner string) []dns.RR {
 	return owned(rrs, owner)
 }
 
-// maxShown is how many addresses of a family a log line names.
-const maxShown = 8
+// maxShown is how many addresses of a family a text names: a log line, or an Extended DNS Error, which
+// must not take the room of the answer.
+const maxShown = 4
 
 // String is the answer in words, for the log.
 func (s *snapshot) String() string {
