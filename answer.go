@@ -113,15 +113,16 @@ func (e *existing) own() *dns.Msg {
 }
 
 // known is a writer that lets through only what shows that a name exists in the zone: data, NODATA or
-// a referral.
+// a referral; or that the zone has it in its power, but cannot tell.
 type known struct{ watched }
 
 // WriteMsg passes m on or drops it.
 func (k *known) WriteMsg(m *dns.Msg) error {
 	referral := len(m.Answer) == 0 && len(m.Ns) > 0 && m.Ns[0].Header().Rrtype == dns.TypeNS
 	exists := m.Authoritative && (len(m.Answer) > 0 || len(m.Ns) > 0)
-	if m.Rcode != dns.RcodeSuccess || !referral && !exists {
-		return nil
+	broken := m.Authoritative && m.Rcode == dns.RcodeServerFailure
+	if m.Rcode == dns.RcodeSuccess && (referral || exists) || broken {
+		return k.watched.WriteMsg(m)
 	}
-	return k.watched.WriteMsg(m)
+	return nil
 }

@@ -73,44 +73,27 @@ func defaults() config {
 	}
 }
 
-// properties are the words of a directive's block and what each of them does.
-var properties = map[string]func(*config, property) error{
-	"primary":  (*config).tier,
-	"backup":   (*config).tier,
-	"probe":    (*config).probe,
-	"interval": duration(100*time.Millisecond, 24*time.Hour, func(c *config) *time.Duration { return &c.settings.Interval }),
-	"recheck":  duration(10*time.Millisecond, 24*time.Hour, func(c *config) *time.Duration { return &c.settings.Recheck }),
-	"timeout":  duration(10*time.Millisecond, 24*time.Hour, func(c *config) *time.Duration { return &c.settings.Timeout }),
-	"fall":     (*config).fall,
-	"rise":     (*config).rise,
-	"hold":     duration(0, 24*time.Hour, func(c *config) *time.Duration { return &c.Hold }),
-	"min":      (*config).min,
-	"answer":   (*config).answer,
-	"order":    (*config).order,
-	"prefer":   (*config).prefer,
-	"fallback": (*config).fallback,
-	"ttl":      (*config).ttl,
-	"startup":  duration(0, 10*time.Minute, func(c *config) *time.Duration { return &c.startup }),
-}
-
-// usage is what stands behind each of the properties.
-var usage = map[string]string{
-	"primary":  "ADDRESS...",
-	"backup":   "ADDRESS...",
-	"probe":    "URL [OPTION...]",
-	"interval": "DURATION",
-	"recheck":  "DURATION",
-	"timeout":  "DURATION",
-	"fall":     "COUNT [WINDOW]",
-	"rise":     "COUNT",
-	"hold":     "DURATION",
-	"min":      "COUNT | PERCENT%",
-	"answer":   "all | COUNT",
-	"order":    "fixed | sorted | cyclic | random",
-	"prefer":   "CIDR...",
-	"fallback": "all | primary | last | none | nxdomain | servfail | refused | next | ADDRESS...",
-	"ttl":      "MIN [MAX]",
-	"startup":  "DURATION",
+// properties are the words of a directive's block: what stands behind each, and what it does.
+var properties = map[string]struct {
+	usage string
+	apply func(*config, property) error
+}{
+	"primary":  {"ADDRESS...", (*config).tier},
+	"backup":   {"ADDRESS...", (*config).tier},
+	"probe":    {"URL [OPTION...]", (*config).probe},
+	"interval": {"DURATION", duration(100*time.Millisecond, 24*time.Hour, func(c *config) *time.Duration { return &c.settings.Interval })},
+	"recheck":  {"DURATION", duration(10*time.Millisecond, 24*time.Hour, func(c *config) *time.Duration { return &c.settings.Recheck })},
+	"timeout":  {"DURATION", duration(10*time.Millisecond, 24*time.Hour, func(c *config) *time.Duration { return &c.settings.Timeout })},
+	"fall":     {"COUNT [WINDOW]", (*config).fall},
+	"rise":     {"COUNT", (*config).rise},
+	"hold":     {"DURATION", duration(0, 24*time.Hour, func(c *config) *time.Duration { return &c.Hold })},
+	"min":      {"COUNT | PERCENT%", (*config).min},
+	"answer":   {"all | COUNT", (*config).answer},
+	"order":    {"fixed | sorted | cyclic | random", (*config).order},
+	"prefer":   {"CIDR...", (*config).prefer},
+	"fallback": {"all | primary | last | none | nxdomain | servfail | refused | next | ADDRESS...", (*config).fallback},
+	"ttl":      {"MIN [MAX]", (*config).ttl},
+	"startup":  {"DURATION", duration(0, 10*time.Minute, func(c *config) *time.Duration { return &c.startup })},
 }
 
 // repeatable are the properties that may be said more than once.
@@ -219,7 +202,7 @@ func (c *config) arguments(d directive, zones []string, taken map[string]positio
 func (c *config) read(d directive) error {
 	c.said = make(map[string]property)
 	for _, p := range d.properties {
-		apply, ok := properties[p.word]
+		known, ok := properties[p.word]
 		if !ok {
 			return p.errorf("unknown property %q, want one of %s", p.word, strings.Join(slices.Sorted(maps.Keys(properties)), ", "))
 		}
@@ -227,9 +210,9 @@ func (c *config) read(d directive) error {
 			return p.errorf("property %q stands here twice, first in line %d", p.word, before.line)
 		}
 		if len(p.args) == 0 {
-			return p.errorf("%s without a value, want %s %s", p.word, p.word, usage[p.word])
+			return p.errorf("%s without a value, want %s %s", p.word, p.word, known.usage)
 		}
-		if err := apply(c, p); err != nil {
+		if err := known.apply(c, p); err != nil {
 			return err
 		}
 		c.said[p.word] = p

@@ -142,8 +142,8 @@ func (f Failover) serveWildcard(ctx context.Context, w dns.ResponseWriter, r *dn
 	if f.zonesBelow && below && asksAddress(r) {
 		k := &known{watched{ResponseWriter: w}}
 		rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, k, r)
-		if k.written {
-			return rcode, err
+		if k.written || rcode == dns.RcodeServerFailure && !isUnknown(rcode, err) {
+			return rcode, err // a zone that is broken may have the name
 		}
 	}
 	return f.servePool(ctx, w, r, e.zone, e.wildcard)

@@ -454,11 +454,11 @@ func TestServeNext(t *testing.T) {
 		{nx, "y.wild.example.org. A", "NOERROR aa y.wild.example.org. 7 A 192.0.2.30", 1},
 		{bare, "y.wild.example.org. A", "NOERROR aa y.wild.example.org. 7 A 192.0.2.30", 1},
 		{referral, "y.wild.example.org. A", "NOERROR / www.example.org. 300 NS ns.example.net.", 1},
-		{failed, "y.wild.example.org. A", "NOERROR aa y.wild.example.org. 7 A 192.0.2.30", 1},
+		{failed, "y.wild.example.org. A", "SERVFAIL unwritten: zone expired", 1},
 		{refused, "y.wild.example.org. A", "NOERROR aa y.wild.example.org. 7 A 192.0.2.30", 1},
 		{txt, "y.wild.example.org. TXT", "NOERROR aa y.wild.example.org. 300 TXT \"theirs\"", 1},
 		{nx, "y.wild.example.org. TXT", nodata, 1},
-		{txt, "*.wild.example.org. A", "NOERROR aa y.wild.example.org. 300 TXT \"theirs\"", 1},
+		{txt, "*.wild.example.org. A", "NOERROR aa *.wild.example.org. 7 A 192.0.2.30", 0},
 	}
 	for _, tc := range tests {
 		asked := 0
@@ -747,7 +747,7 @@ func (discard) WriteMsg(*dns.Msg) error { return nil }
 func TestNames(t *testing.T) {
 	f := serving(t, "failover *.a.b.example.org 192.0.2.1:443\nfailover c.example.org 192.0.2.2:443\nfailover www.example.net 192.0.2.3:443", nil, "example.org.", "example.net.")
 	n := f.names
-	exist := []string{"a.b.example.org.", "b.example.org.", "c.example.org.", "example.net.", "example.org.", "www.example.net."}
+	exist := []string{"*.a.b.example.org.", "a.b.example.org.", "b.example.org.", "c.example.org.", "example.net.", "example.org.", "www.example.net."}
 	for _, name := range exist {
 		e := n.find(name)
 		if e == nil {
@@ -757,7 +757,7 @@ func TestNames(t *testing.T) {
 		if zone := name[strings.LastIndex(name, "example"):]; e.zone.origin != zone {
 			t.Errorf("Name %s is in zone %s, want %s", name, e.zone.origin, zone)
 		}
-		if has := e.pool != nil; has != (name[:2] == "c." || name[:2] == "ww") {
+		if has := e.pool != nil; has != (name[:2] == "c." || name[:2] == "ww" || name[:2] == "*.") {
 			t.Errorf("Name %s has a pool: %t", name, has)
 		}
 		if has := e.wildcard != nil; has != (name == "a.b.example.org.") {
@@ -881,7 +881,7 @@ func TestZoneSerial(t *testing.T) {
 	if got := z.soa("WWW.Example.Org.").Hdr.Name; got != "Example.Org." {
 		t.Errorf("Owner is %s, want the case of the query", got)
 	}
-	root := (&zone{origin: ".", serial: new(serial)}).soa("www.example.org.")
+	root := newZone(".", new(serial)).soa("www.example.org.")
 	if root.Hdr.Name != "." || root.Ns != "ns.dns." || root.Mbox != "hostmaster." {
 		t.Errorf("SOA of the root is %s", root)
 	}

@@ -1,7 +1,6 @@
 package failover
 
 import (
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -34,11 +33,15 @@ type generation struct {
 	pools    []*livePool
 	zones    map[string]*zone // of the pools, by origin
 
-	silent  atomic.Bool   // the generation before still speaks for both
-	pending atomic.Int64  // pools that have a member without a status
-	known   chan struct{} // closed when pending is 0
-	ready   atomic.Bool   // nothing is pending, or the time for that is over
+	silent  atomic.Bool // the generation before still speaks for both
+	first   bool        // no other Corefile has been answered by before; set before start
+	ready   atomic.Bool // start is over
 	stopped sync.Once
+
+	// pending counts the pools that have a member without a status, by their startup; known is told when
+	// it is none for one of these.
+	pending map[time.Duration]*atomic.Int64
+	known   chan struct{}
 }
 
 // newGeneration begins what a Corefile asks for.
@@ -49,7 +52,8 @@ func (r *registry) newGeneration() *generation {
 		monitor:  r.monitor,
 		replaces: r.reloading,
 		zones:    make(map[string]*zone),
-		known:    make(chan struct{}),
+		pending:  make(map[time.Duration]*atomic.Int64),
+		known:    make(chan struct{}, 1),
 	}
 	g.silent.Store(g.replaces != nil)
 	return g
@@ -59,7 +63,7 @@ func (r *registry) newGeneration() *generation {
 func (g *generation) zone(origin string) *zone {
 	z := g.zones[origin]
 	if z == nil {
-		z = &zone{origin: origin, ttl: math.MaxUint32, serial: process.serial(origin)}
+		z = newZone(origin, process.serial(origin))
 		g.zones[origin] = z
 	}
 	return z
@@ -74,39 +78,60 @@ func (r *registry) serial(origin string) *serial {
 			return z.serial
 		}
 	}
-	return new(serial)
+	return newSerial()
 }
 
-// start begins the probing and returns when every member has a status, or after the longest of the
-// startup times.
+// start begins the probing and returns when every member has a status, or no pool has to be waited for
+// any longer.
 func (g *generation) start() {
 	process.mu.Lock()
 	process.generations = append(process.generations, g)
+	replaces := g.replaces
 	process.mu.Unlock()
 
 	before := make(map[string]*livePool)
-	if g.replaces != nil {
-		for _, p := range g.replaces.pools {
+	if replaces != nil {
+		for _, p := range replaces.pools {
 			before[p.key] = p
 		}
 	}
-	var patience time.Duration
-	g.pending.Store(int64(len(g.pools)))
+	began := time.Now()
+	for _, p := range g.pools {
+		if g.pending[p.startup] == nil {
+			g.pending[p.startup] = new(atomic.Int64)
+		}
+		g.pending[p.startup].Add(1)
+	}
 	for _, p := range g.pools {
 		p.start(g, before[p.key])
-		patience = max(patience, p.startup)
 	}
-	select {
-	case <-g.known:
-	case <-time.After(patience):
+	for left := g.patience(began); left > 0; left = g.patience(began) {
+		select {
+		case <-g.known:
+		case <-time.After(left):
+		}
 	}
 	g.ready.Store(true)
 }
 
-// poolSettled is called once by every pool, as soon as each of its members has a status.
-func (g *generation) poolSettled() {
-	if g.pending.Add(-1) == 0 {
-		close(g.known)
+// patience is how long some pool may still be waited for.
+func (g *generation) patience(began time.Time) time.Duration {
+	longest := time.Duration(0)
+	for startup, pools := range g.pending {
+		if pools.Load() > 0 {
+			longest = max(longest, startup)
+		}
+	}
+	return longest - time.Since(began)
+}
+
+// poolSettled is called once for every pool, as soon as each of its members has a status.
+func (g *generation) poolSettled(p *livePool) {
+	if g.pending[p.startup].Add(-1) == 0 {
+		select {
+		case g.known <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -170,13 +195,6 @@ func (g *generation) successors() []*generation {
 	return next
 }
 
-// answering says whether the process can answer rightly: this generation can, or one that it is about
-// to replace still does.
-func (g *generation) answering() bool {
-	if g.ready.Load() {
-		return true
-	}
-	process.mu.Lock()
-	defer process.mu.Unlock()
-	return slices.ContainsFunc(process.generations, func(o *generation) bool { return o.ready.Load() })
-}
+// answering says whether the process can answer rightly. In a reload it can: the Corefile before does it
+// until this one is ready.
+func (g *generation) answering() bool { return g.ready.Load() || !g.first }

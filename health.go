@@ -151,8 +151,12 @@ func (p *livePool) Changed() {
 	}
 	before, members := p.now.Load(), p.members()
 	p.publish(members)
-	if p.announce(members) || !p.now.Load().same(before) {
+	news, same := p.announce(members), p.now.Load().same(before)
+	if news || !same {
 		p.moved()
+	}
+	if !news && !same && !p.generation.silent.Load() {
+		log.Infof("%s a hold is over; now answering %s", p.names[0], p.now.Load().describe(p))
 	}
 }
 
@@ -177,7 +181,7 @@ func (p *livePool) publish(members []memberState) {
 	}
 	if !p.settled && !slices.ContainsFunc(members, func(s memberState) bool { return s.status == monitor.Unknown }) {
 		p.settled = true
-		p.generation.poolSettled()
+		p.generation.poolSettled(p)
 	}
 }
 
@@ -227,7 +231,10 @@ func (p *livePool) announce(members []memberState) bool {
 		}
 		why := s.deciding.Why(&p.settings)
 		if len(p.probes) > 1 {
-			why = p.probes[s.probe].String() + ": " + why
+			why = p.probes[s.probe].Word + ": " + why
+		}
+		if s.held > 0 {
+			why += ", held for " + short(p.Hold)
 		}
 		log.Infof("%s %s: %s -> %s (%s); now answering %s",
 			p.names[0], p.Member(i), p.status[i], s.status, why, p.now.Load().describe(p))

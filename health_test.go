@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,7 +93,7 @@ func (w *world) generate(t *testing.T, m *monitor.Monitor, before *generation, d
 			c.specs[i].Prober = &sight{w, fmt.Sprint(i)}
 		}
 	}
-	g := &generation{monitor: m, replaces: before, zones: make(map[string]*zone), known: make(chan struct{})}
+	g := &generation{monitor: m, first: before == nil, replaces: before, zones: make(map[string]*zone), pending: make(map[time.Duration]*atomic.Int64), known: make(chan struct{}, 1)}
 	g.silent.Store(before != nil)
 	b := newBlock(g, configs, []string{"example.org."}, "test")
 	t.Cleanup(g.stop)
@@ -331,8 +332,8 @@ func TestSeveralProbes(t *testing.T) {
 		w.set("", "192.0.2.1 2")
 		expect(t, "All pass again", after(t, f, wayUp), "1 2")
 		want := []string{
-			"www.example.org. east 192.0.2.1:443: up -> down (sight://1: 3 failures: status 503); now answering 192.0.2.2",
-			"www.example.org. east 192.0.2.1:443: down -> up (sight://2: 2 passes); now answering 192.0.2.1 192.0.2.2",
+			"www.example.org. east 192.0.2.1:443: up -> down (tcp://:80: 3 failures: status 503); now answering 192.0.2.2",
+			"www.example.org. east 192.0.2.1:443: down -> up (tcp://:81: 2 passes); now answering 192.0.2.1 192.0.2.2",
 		}
 		if got := lines()[3:]; !slices.Equal(got, want) {
 			t.Errorf("Got the lines\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -96,7 +97,7 @@ func (c *counters) add(ctx context.Context, pool, tier string) {
 				return
 			}
 		}
-		more := counterList(append(slices.Clip(known.list()), counter{server, tier, answers.WithLabelValues(server, pool, tier)}))
+		more := counterList(append(slices.Clip(known.list()), counter{server, tier, answerSeries.of(server, pool, tier)}))
 		c.known.CompareAndSwap(known, &more) // it is in there the next time round, whoever has won
 	}
 }
@@ -107,6 +108,32 @@ func (l *counterList) list() []counter {
 		return nil
 	}
 	return *l
+}
+
+// answerSeries knows which series of answers there are: a pool that is gone may have been counted by many
+// generations of it, and to search all series for those of one pool takes long where there are many.
+var answerSeries = seriesList{byPool: make(map[string][]prometheus.Labels)}
+
+type seriesList struct {
+	mu     sync.Mutex
+	byPool map[string][]prometheus.Labels // by pool
+}
+
+func (l *seriesList) of(server, pool, tier string) prometheus.Counter {
+	labels := prometheus.Labels{"server": server, "pool": pool, "tier": tier}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.byPool[pool] = append(l.byPool[pool], labels)
+	return answers.With(labels)
+}
+
+func (l *seriesList) forget(pool string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, labels := range l.byPool[pool] {
+		answers.Delete(labels)
+	}
+	delete(l.byPool, pool)
 }
 
 // forgetSeries deletes the series of the pools that are in none of the generations.
@@ -122,9 +149,7 @@ func forgetSeries(pools []*livePool, generations []*generation) {
 		if live[name] {
 			continue
 		}
-		for _, n := range p.counted.known.Load().list() {
-			answers.DeleteLabelValues(n.server, name, n.tier)
-		}
+		answerSeries.forget(name)
 		for _, to := range []monitor.Status{monitor.Up, monitor.Down} {
 			transitions.DeleteLabelValues(name, to.String())
 		}

@@ -25,6 +25,7 @@ type entry struct {
 // the zone of an origin.
 func makeNames(pools []*livePool, zones []string, inZone func(origin string) *zone) *names {
 	n := &names{entries: make(map[string]*entry, len(pools))}
+	origins := make(map[string]bool)
 	for _, p := range pools {
 		for _, name := range p.names {
 			owner, below := strings.CutPrefix(name, "*.")
@@ -43,12 +44,31 @@ func makeNames(pools []*livePool, zones []string, inZone func(origin string) *zo
 			e := n.add(owner, z)
 			if below {
 				e.wildcard = p
-			} else {
-				e.pool = p
+				e = n.add(name, z) // exists, too (RFC 4592, section 2.2.1)
 			}
+			e.pool = p
+			origins[origin] = true
 		}
 	}
+	for origin := range origins {
+		n.join(origin)
+	}
 	return n
+}
+
+// join makes the names exist that lie between the apex of a zone and the zone that it lies in, if that is
+// one of these, too.
+func (n *names) join(origin string) {
+	between := []string{}
+	for off, end := dns.NextLabel(origin, 0); !end; off, end = dns.NextLabel(origin, off) {
+		if e := n.entries[origin[off:]]; e != nil {
+			for _, name := range between {
+				n.entries[name] = &entry{zone: e.zone}
+			}
+			return
+		}
+		between = append(between, origin[off:])
+	}
 }
 
 // add makes a name exist, and with it every name between it and the apex of its zone.
@@ -111,7 +131,7 @@ func parseName(word string) (string, error) {
 		}
 		rest = ascii
 	}
-	if _, ok := dns.IsDomainName(rest); !ok || rest == "" && star == "" {
+	if _, ok := dns.IsDomainName(rest); !ok && (rest != "" || star == "") {
 		return "", fmt.Errorf("%q is no domain name", word)
 	}
 	wire := make([]byte, 256)

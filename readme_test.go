@@ -59,9 +59,9 @@ func TestReadmeHasEveryProperty(t *testing.T) {
 	if got := slices.Sorted(slices.Values(firsts("(?m)^\\* `(\\w+)` (?:is|are|keeps|puts) ", syntax))); !slices.Equal(got, want) {
 		t.Errorf("The README explains the properties\n%v, want\n%v", got, want)
 	}
-	for word, values := range usage {
-		if !regexp.MustCompile(`(?m)^    ` + word + ` +` + regexp.QuoteMeta(values) + `$`).MatchString(block) {
-			t.Errorf("The README has no line %q %q", word, values)
+	for word, p := range properties {
+		if !regexp.MustCompile(`(?m)^    ` + word + ` +` + regexp.QuoteMeta(p.usage) + `$`).MatchString(block) {
+			t.Errorf("The README has no line %q %q", word, p.usage)
 		}
 	}
 	for word := range fallbacks {

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/coredns-failover/failover/plugin/pool"
+
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -32,7 +34,13 @@ func setup(c *caddy.Controller) error {
 		if server.Handler("loadbalance") != nil {
 			return plugin.Error("failover", at.errorf("loadbalance in the same server block would shuffle the answers, want a server block of their own for the names, or no loadbalance"))
 		}
-		b.zonesBelow = zonesBelow(server)
+		below := handlersBelow(server)
+		for _, c := range configs {
+			if c.Fallback.Reply == pool.Next && len(below) == 0 {
+				return plugin.Error("failover", c.position.errorf("fallback %q with no plugin after failover, want one such as file in the server block", "next"))
+			}
+		}
+		b.zonesBelow = slices.ContainsFunc(below, hasZones)
 		return nil
 	})
 	server.AddPlugin(func(next plugin.Handler) plugin.Handler { return Failover{Next: next, block: b} })
@@ -89,6 +97,7 @@ func corefileOf(c *caddy.Controller) *corefile {
 	all := &corefile{generation: g, keys: make(map[string]int)}
 	c.Set(corefileKey{}, all)
 
+	c.OnFirstStartup(func() error { g.first = true; return nil })
 	c.OnStartup(func() error {
 		for _, check := range all.blocks {
 			if err := check(); err != nil {
@@ -137,12 +146,15 @@ func (all *corefile) key(keys []string) string {
 	return k + "#" + strconv.Itoa(all.keys[k])
 }
 
-// zonesBelow says whether any plugin after failover has zones of its own. The others know what the
-// rest of the world says, and waiting for that would tie a wildcard's answers to the network.
-func zonesBelow(server *dnsserver.Config) bool {
+// handlersBelow are the plugins of a server block that come after failover.
+func handlersBelow(server *dnsserver.Config) []plugin.Handler {
 	handlers := server.Handlers()
 	ours := slices.IndexFunc(handlers, func(h plugin.Handler) bool { return h.Name() == "failover" })
-	return slices.ContainsFunc(handlers[ours+1:], func(h plugin.Handler) bool {
-		return !slices.Contains([]string{"loop", "forward", "grpc"}, h.Name())
-	})
+	return handlers[ours+1:]
+}
+
+// hasZones says whether a plugin may have zones of its own. The others know what the rest of the world
+// says, and waiting for that would tie a wildcard's answers to the network.
+func hasZones(h plugin.Handler) bool {
+	return !slices.Contains([]string{"loop", "forward", "grpc"}, h.Name())
 }

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -10,18 +11,40 @@ import (
 // zone is a zone that the pools of a generation make answers in.
 type zone struct {
 	origin string
+	ns     string // the MNAME and
+	mbox   string // the RNAME of its SOA
 	ttl    uint32 // of negative answers: the least that any answer of its pools has, in seconds
 	serial *serial
+}
+
+// newZone makes a zone without pools. Its SOA names the same hosts as those of CoreDNS's other plugins
+// that invent one, as far as these fit into a name.
+func newZone(origin string, s *serial) *zone {
+	z := &zone{origin: origin, ns: "ns.dns." + origin, mbox: "hostmaster." + origin, ttl: math.MaxUint32, serial: s}
+	if origin == "." {
+		z.ns, z.mbox = "ns.dns.", "hostmaster."
+	}
+	if _, ok := dns.IsDomainName(z.mbox); !ok {
+		z.ns, z.mbox = origin, origin
+	}
+	return z
 }
 
 // serial is the serial number of a zone: the second of the latest change, counted from 1970. All
 // generations share that of an origin, so that it only ever moves forward.
 type serial struct{ atomic.Uint32 }
 
+// newSerial begins now.
+func newSerial() *serial {
+	s := new(serial)
+	s.Store(uint32(time.Now().Unix())) // #nosec G115 -- serials wrap
+	return s
+}
+
 // changed moves the serial to now, if that is forward (RFC 1982, section 3.2).
 func (s *serial) changed(now time.Time) {
 	after := uint32(now.Unix()) // #nosec G115 -- serials wrap
-	for before := s.Load(); before == 0 || after-before-1 < 1<<31-1; before = s.Load() {
+	for before := s.Load(); after-before-1 < 1<<31-1; before = s.Load() {
 		if s.CompareAndSwap(before, after) {
 			return
 		}
@@ -33,8 +56,8 @@ func (s *serial) changed(now time.Time) {
 func (z *zone) soa(qname string) *dns.SOA {
 	return &dns.SOA{
 		Hdr:     dns.RR_Header{Name: suffix(qname, z.origin), Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: z.ttl},
-		Ns:      "ns.dns." + undotted(z.origin),
-		Mbox:    "hostmaster." + undotted(z.origin),
+		Ns:      z.ns,
+		Mbox:    z.mbox,
 		Serial:  z.serial.Load(),
 		Refresh: 7200, // these three are the values of CoreDNS's other plugins that invent an SOA
 		Retry:   1800,
@@ -50,11 +73,4 @@ func suffix(qname, origin string) string {
 		return "."
 	}
 	return qname[len(qname)-len(origin):]
-}
-
-func undotted(origin string) string {
-	if origin == "." {
-		return ""
-	}
-	return origin
 }

@@ -6,7 +6,9 @@
 package pool
 
 import (
+	"math"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -148,34 +150,53 @@ func (p *Pool) Member(i int) Member {
 
 // Choose makes the choice for the present health of the members, which is indexed over all tiers.
 // last is the Used of the latest choice that was not a fallback, nil when there was none.
+//
+// A held member has proved that it works. It waits while others can answer, but it goes before any
+// fallback: those are addresses that do not work, or no answer at all. So what counts of a tier is how
+// long its members have to wait until enough of them may be used: no time at all where it is usable.
 func (p *Pool) Choose(health []Health, last []int) Choice {
-	// A member that is being held has proved that it works. It waits while others can answer, but
-	// it goes before any fallback: those are addresses that do not work, or no answer at all.
-	for _, waive := range []bool{false, true} {
-		first := 0
-		for tier, members := range p.Tiers {
-			used := usable(health, first, len(members), waive)
-			if len(used) >= p.Min.Of(len(members)) {
-				c := Choice{Tier: tier, Used: used}
-				c.V4, c.V6 = p.arrange([][]Member{pick(members, used, first)})
-				c.TTL = p.ttl(health[:first+len(members)], waive)
-				return c
-			}
-			first += len(members)
+	chosen, least, first, begin := InFallback, time.Duration(math.MaxInt64), 0, 0
+	for tier, members := range p.Tiers {
+		if wait, ok := p.wait(health[first : first+len(members)]); ok && wait < least {
+			chosen, least, begin = tier, wait, first
+		}
+		first += len(members)
+	}
+	if chosen == InFallback {
+		return p.fallback(health, last)
+	}
+	members := p.Tiers[chosen]
+	c := Choice{Tier: chosen, TTL: p.ttl(health[:begin+len(members)], least, p.Hold)}
+	c.Used = make([]int, 0, len(members))
+	for i := range members {
+		if h := health[begin+i]; h.Up && h.Held <= least {
+			c.Used = append(c.Used, begin+i)
 		}
 	}
-	return p.fallback(health, last)
+	c.V4, c.V6 = p.arrange([][]Member{pick(members, c.Used, begin)})
+	return c
 }
 
-// usable lists the members from first on that are up and not held. waive counts those held as well.
-func usable(health []Health, first, n int, waive bool) []int {
-	used := make([]int, 0, n)
-	for i := first; i < first+n; i++ {
-		if health[i].Up && (waive || health[i].Held == 0) {
-			used = append(used, i)
+// wait is how long it takes until enough members of a tier are up and no longer held; not ok is for ever.
+func (p *Pool) wait(tier []Health) (wait time.Duration, ok bool) {
+	usable, need := 0, p.Min.Of(len(tier))
+	var held []time.Duration
+	for _, h := range tier {
+		switch {
+		case h.Up && h.Held > 0:
+			held = append(held, h.Held)
+		case h.Up:
+			usable++
 		}
 	}
-	return used
+	if usable >= need {
+		return 0, true
+	}
+	if usable+len(held) < need {
+		return 0, false
+	}
+	slices.Sort(held)
+	return held[need-usable-1], true
 }
 
 func pick(members []Member, used []int, first int) []Member {
@@ -190,7 +211,7 @@ func pick(members []Member, used []int, first int) []Member {
 }
 
 func (p *Pool) fallback(health []Health, last []int) Choice {
-	c := Choice{Tier: InFallback, Reply: p.Fallback.Reply, TTL: p.ttl(health, true)}
+	c := Choice{Tier: InFallback, Reply: p.Fallback.Reply, TTL: p.ttl(health, 0, 0)}
 	if c.Reply != Addresses {
 		return c
 	}
@@ -214,20 +235,18 @@ func (p *Pool) fallback(health []Health, last []int) Choice {
 }
 
 // ttl is how long an answer can be relied on: the soonest time at which it could change, in whole
-// seconds within the operator's bounds. health holds the members that can change it: those of the
-// tier in use and of every tier before it, and all of them in fallback. A held member changes nothing
-// before its time is over, unless it is in use all the same.
-func (p *Pool) ttl(health []Health, waived bool) time.Duration {
+// seconds within the operator's bounds. health holds the members that can change it: those of the tier
+// in use and of every tier before it, and all of them in fallback. The members in use are held for no
+// longer than wait; one that comes up now is held for hold.
+func (p *Pool) ttl(health []Health, wait, hold time.Duration) time.Duration {
 	soonest := p.MaxTTL
 	for _, h := range health {
 		next := h.Next
 		switch {
 		case !h.Up:
-			next += p.Hold
-		case h.Held > 0 && !waived:
+			next += hold
+		case h.Held > wait:
 			next = h.Held
-		case h.Held > 0:
-			next = min(next, h.Held)
 		}
 		soonest = min(soonest, next)
 	}

@@ -210,6 +210,9 @@ func TestChoose(t *testing.T) {
 		{name: "held goes before a fallback", line: "a~ | b-", pool: Pool{Fallback: Fallback{Reply: NXDomain}}, want: "0: a", used: []int{0}},
 		{name: "held in the backup tier", line: "a- | b~", want: "1: b", used: []int{1}},
 		{name: "held in both, the first goes first", line: "a~ | b~", want: "0: a", used: []int{0}},
+		{name: "held in both, who is held for longer waits", line: "a~700 | b~500", want: "1: b", used: []int{1}},
+		{name: "held in one tier, who is held for longer waits", line: "a~700 b~500", want: "0: b", used: []int{1}},
+		{name: "held, as many as min takes", line: "a~700 b~500 c~600", pool: Pool{Min: Min{Count: 2}}, want: "0: b c", used: []int{1, 2}},
 		{name: "held makes up the min", line: "a~ b+ | c- d-", pool: Pool{Min: Min{Count: 2}}, want: "0: a b", used: []int{0, 1}},
 		{name: "held is not enough for min", line: "a~ b- | c- d-", pool: Pool{Min: Min{Count: 2}}, want: "fallback: a b c d"},
 
@@ -306,13 +309,13 @@ func TestTTL(t *testing.T) {
 		{name: "a tier after it", line: "a+25 | b-4", want: 25 * time.Second},
 		{name: "a tier after it that is up", line: "a+25 | b+4", want: 25 * time.Second},
 
-		// In fallback every member can end it.
-		{name: "fallback", line: "a-9 b-8 | c-7 d-6", want: 16 * time.Second},
-		{name: "fallback without addresses", line: "a-9 | c-7", pool: Pool{Fallback: Fallback{Reply: NoData}}, want: 17 * time.Second},
-		{name: "fallback to others", line: "a-9", pool: Pool{Fallback: Fallback{Members: Others, Other: []Member{{Addr: addr('z')}}}}, want: 19 * time.Second},
+		// In fallback every member can end it, as soon as it is up: there is nobody it would be held for.
+		{name: "fallback", line: "a-9 b-8 | c-7 d-6", want: 6 * time.Second},
+		{name: "fallback without addresses", line: "a-9 | c-7", pool: Pool{Fallback: Fallback{Reply: NoData}}, want: 7 * time.Second},
+		{name: "fallback to others", line: "a-9", pool: Pool{Fallback: Fallback{Members: Others, Other: []Member{{Addr: addr('z')}}}}, want: 9 * time.Second},
 		{name: "fallback with one up, but too few", line: "a+3 b-9", pool: Pool{Min: Min{Count: 2}}, want: 3 * time.Second},
 		{name: "fallback with one held, but too few", line: "a~6+7 b-9", pool: Pool{Min: Min{Count: 2}}, want: 6 * time.Second},
-		{name: "fallback with one held, down sooner", line: "a~6+3 b-9", pool: Pool{Min: Min{Count: 2}}, want: 3 * time.Second},
+		{name: "fallback with one held, down sooner", line: "a~6+3 b-9", pool: Pool{Min: Min{Count: 2}}, want: 6 * time.Second},
 
 		// A held member changes nothing before its time is over ...
 		{name: "held", line: "a~6+3 b+25", want: 6 * time.Second},
@@ -320,7 +323,7 @@ func TestTTL(t *testing.T) {
 		{name: "held longer than another lasts", line: "a~20+3 b+9", want: 9 * time.Second},
 		// ... unless it is in use all the same.
 		{name: "held and in use", line: "a~6+3", want: 3 * time.Second},
-		{name: "held and in use, over sooner", line: "a~6+9", want: 6 * time.Second},
+		{name: "held and in use, over before it can go down", line: "a~6+9", want: 9 * time.Second},
 		{name: "held and in use beside one that is down", line: "a~20+25 b-4", want: 14 * time.Second},
 
 		// In whole seconds, between the bounds.

@@ -44,6 +44,7 @@ type Spec struct {
 	Prober
 	Port  uint16 // the port in the URL; 0: none was given
 	Usual uint16 // the scheme's usual port; 0: it has none
+	Word  string // the URL as it was written
 }
 
 // Target is what is dialled for a member: the port is the URL's, else the member's own, else the
@@ -96,7 +97,7 @@ func Parse(words []string, name, root string) (Spec, error) {
 	if err != nil {
 		return Spec{}, err
 	}
-	return Spec{Prober: question{p, p.String()}, Port: l.port, Usual: k.usual}, nil
+	return Spec{Prober: question{p, p.String()}, Port: l.port, Usual: k.usual, Word: words[0]}, nil
 }
 
 // A question is a Prober that has its String at hand: it is compared for every member.
