@@ -789,6 +789,43 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// A name exists when one below it does, whatever zones they are in (RFC 8020).
+func TestNamesBetweenZones(t *testing.T) {
+	for _, tc := range []struct{ directives, zones, name, want string }{
+		{"failover example.org 192.0.2.1:443\nfailover db.prod.example.org 192.0.2.2:443", ".", "prod.example.org.", "NOERROR"},
+		{"failover example.org 192.0.2.1:443\nfailover db.prod.example.org 192.0.2.2:443", ".", "x.prod.example.org.", "NXDOMAIN"},
+		{"failover *.example.org 192.0.2.1:443\nfailover db.prod.example.org 192.0.2.2:443", ".", "prod.example.org.", "NOERROR"},
+		{"failover *.example.org 192.0.2.1:443\nfailover db.prod.example.org 192.0.2.2:443", ".", "x.prod.example.org.", "NXDOMAIN"},
+		{"failover www.example.org 192.0.2.1:443\nfailover x.a.b.example.org 192.0.2.2:443", "example.org. a.b.example.org.", "b.example.org.", "NOERROR"},
+		{"failover www.example.org 192.0.2.1:443\nfailover x.a.b.example.org 192.0.2.2:443", "example.org. a.b.example.org.", "c.example.org.", "NXDOMAIN"},
+		{"failover *.example.org 192.0.2.1:443", "example.org.", "ghost.*.example.org.", "NXDOMAIN"},
+	} {
+		f := serving(t, tc.directives, nil, strings.Fields(tc.zones)...)
+		if got := ask(t, f, tc.name+" TXT"); !strings.HasPrefix(got, tc.want+" aa /") {
+			t.Errorf("Got %s for %s of %q in %s, want %s", got, tc.name, tc.directives, tc.zones, tc.want)
+		}
+	}
+}
+
+// An SOA has names that fit, however long that of the zone is.
+func TestLongZone(t *testing.T) {
+	long := strings.Repeat(strings.Repeat("a", 61)+".", 4)
+	for _, name := range []string{long, long[1:], "www.example.org."} {
+		f := serving(t, "failover "+name+" 192.0.2.1:443", nil, ".")
+		w := new(written)
+		if _, err := f.ServeDNS(context.Background(), w, new(dns.Msg).SetQuestion(name, dns.TypeAAAA)); err != nil {
+			t.Fatal(err)
+		}
+		wire, err := w.msgs[0].Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := new(dns.Msg).Unpack(wire); err != nil {
+			t.Errorf("NODATA for %s cannot be read: %v", name, err)
+		}
+	}
+}
+
 func TestBypassZones(t *testing.T) {
 	var many, deep, far []string
 	for i := range 100 {
