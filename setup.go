@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/coredns-failover/failover/plugin/pool"
-
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -34,13 +32,7 @@ func setup(c *caddy.Controller) error {
 		if server.Handler("loadbalance") != nil {
 			return plugin.Error("failover", at.errorf("loadbalance in the same server block would shuffle the answers, want a server block of their own for the names, or no loadbalance"))
 		}
-		below := handlersBelow(server)
-		for _, c := range configs {
-			if c.Fallback.Reply == pool.Next && len(below) == 0 {
-				return plugin.Error("failover", c.position.errorf("fallback %q with no plugin after failover, want one such as file in the server block", "next"))
-			}
-		}
-		b.zonesBelow = slices.ContainsFunc(below, hasZones)
+		b.zonesBelow = zonesBelow(server)
 		return nil
 	})
 	server.AddPlugin(func(next plugin.Handler) plugin.Handler { return Failover{Next: next, block: b} })
@@ -146,15 +138,12 @@ func (all *corefile) key(keys []string) string {
 	return k + "#" + strconv.Itoa(all.keys[k])
 }
 
-// handlersBelow are the plugins of a server block that come after failover.
-func handlersBelow(server *dnsserver.Config) []plugin.Handler {
+// zonesBelow says whether any plugin after failover may have zones of its own. The others know what the
+// rest of the world says, and waiting for that would tie a wildcard's answers to the network.
+func zonesBelow(server *dnsserver.Config) bool {
 	handlers := server.Handlers()
 	ours := slices.IndexFunc(handlers, func(h plugin.Handler) bool { return h.Name() == "failover" })
-	return handlers[ours+1:]
-}
-
-// hasZones says whether a plugin may have zones of its own. The others know what the rest of the world
-// says, and waiting for that would tie a wildcard's answers to the network.
-func hasZones(h plugin.Handler) bool {
-	return !slices.Contains([]string{"loop", "forward", "grpc"}, h.Name())
+	return slices.ContainsFunc(handlers[ours+1:], func(h plugin.Handler) bool {
+		return !slices.Contains([]string{"loop", "forward", "grpc"}, h.Name())
+	})
 }

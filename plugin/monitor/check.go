@@ -60,11 +60,11 @@ func (c *Check) next(started time.Duration) time.Duration {
 	jitter := c.settings.Interval / 50 // so that replicas and cron jobs fall out of step
 	width := c.settings.Interval - jitter
 	phase := time.Duration(float64(width) * float64(c.place) / (1 << 32))
-	lines := (started-phase)/width + 1
+	line := (started - phase).Truncate(width) + width
 	if started < phase {
-		lines = 0
+		line = 0
 	}
-	return phase + lines*width + rand.N(jitter) // #nosec G404 -- any spread will do
+	return phase + line + rand.N(jitter) // #nosec G404 -- any spread will do
 }
 
 // queue is a heap of checks by the time they are due (container/heap).

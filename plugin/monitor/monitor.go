@@ -53,8 +53,7 @@ type Monitor struct {
 	queue     queue
 	acquired  uint32        // checks ever made; places them on the grid
 	firstDue  time.Duration // of the latest new check
-	underWay  int
-	engine    *engine // nil while there is nothing to probe
+	engine    *engine       // nil while there is nothing to probe
 }
 
 // question is a probe and everything it is asked of.
@@ -69,6 +68,10 @@ type engine struct {
 	cancel context.CancelFunc
 	wake   chan struct{} // the head of the queue has changed
 	wg     sync.WaitGroup
+
+	// These are guarded by Monitor.mu.
+	underWay int           // probes
+	swept    time.Duration // when giveUpAll was called last
 }
 
 // New returns a monitor that does nothing until something is acquired. observe may be nil.
@@ -143,7 +146,7 @@ func (m *Monitor) Release(c *Check, w Watcher) {
 	}
 	var ended *engine
 	if len(m.questions) == 0 {
-		ended, m.engine = m.engine, nil
+		ended, m.engine, m.queue = m.engine, nil, nil
 	}
 	m.mu.Unlock()
 
@@ -167,9 +170,11 @@ func (e *engine) stop() {
 	}
 }
 
-// forget takes a check out of the schedule. A probe of it that is under way is not waited for here.
+// forget takes a check out of the schedule, or leaves that to the end of the probe that is under way.
 func (m *Monitor) forget(c *Check) {
-	heap.Remove(&m.queue, c.index)
+	if !c.underWay {
+		heap.Remove(&m.queue, c.index)
+	}
 	q := c.question
 	if head := q.targets[c.target]; head == c {
 		q.targets[c.target] = c.sibling
@@ -223,27 +228,35 @@ func (e *engine) poke() {
 
 // startDue starts every probe that is due and returns the time until it has to look again.
 func (m *Monitor) startDue(e *engine) time.Duration {
-	m.mu.Lock()
-	now := m.now()
 	var told []Watcher
-	for len(m.queue) > 0 && m.queue[0].due <= now && m.underWay < maxUnderWay {
-		if c := m.queue[0]; c.underWay || c.stuck {
-			told = append(told, m.giveUp(e, c, now)...)
-		} else {
-			m.begin(e, c, now)
+	defer func() { tell(told) }()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.engine != e {
+		return time.Hour // it has ended, and what is in the queue now is another's
+	}
+	now := m.now()
+	for {
+		for len(m.queue) > 0 && m.queue[0].due <= now && e.underWay < maxUnderWay {
+			if c := m.queue[0]; c.underWay || c.stuck {
+				told = append(told, m.giveUp(e, c, now)...)
+			} else {
+				m.begin(e, c, now)
+			}
 		}
-	}
-	again := time.Hour // a new check or the result of a probe wakes the schedule
-	switch {
-	case m.underWay >= maxUnderWay:
+		if e.underWay < maxUnderWay || now < e.swept+grace {
+			break
+		}
+		e.swept = now
 		told = append(told, m.giveUpAll(e, now)...)
-		again = grace
-	case len(m.queue) > 0:
-		again = m.queue[0].due - now
 	}
-	m.mu.Unlock()
-	tell(told)
-	return again
+	switch {
+	case e.underWay >= maxUnderWay:
+		return e.swept + grace - now // the result of a probe wakes the schedule before
+	case len(m.queue) > 0:
+		return m.queue[0].due - now
+	}
+	return time.Hour // a new check wakes it
 }
 
 // begin sends out the probe of a check that is due.
@@ -252,7 +265,7 @@ func (m *Monitor) begin(e *engine, c *Check, now time.Duration) {
 	c.underWay, c.started = true, now
 	c.due = now + c.settings.Timeout + grace
 	heap.Fix(&m.queue, c.index)
-	m.underWay++
+	e.underWay++
 	e.wg.Add(1)
 	go m.ask(e, c, late)
 }
@@ -262,7 +275,7 @@ func (m *Monitor) begin(e *engine, c *Check, now time.Duration) {
 func (m *Monitor) giveUp(e *engine, c *Check, now time.Duration) []Watcher {
 	if c.underWay {
 		c.underWay, c.stuck = false, true
-		m.underWay--
+		e.underWay--
 		e.wg.Done()
 	}
 	return m.record(c, errStuck, now)
@@ -308,9 +321,9 @@ func (m *Monitor) finish(e *engine, c *Check, err error) []Watcher {
 	}
 	defer e.wg.Done()
 	c.underWay = false
-	full := m.underWay == maxUnderWay
-	m.underWay--
-	if len(c.watchers) == 0 || e.ctx.Err() != nil {
+	full := e.underWay == maxUnderWay
+	e.underWay--
+	if m.engine != e {
 		return nil
 	}
 	watchers := m.record(c, err, c.started)
@@ -332,6 +345,10 @@ func askSafely(ctx context.Context, p probe.Prober, target netip.AddrPort) (err 
 
 // record takes a result, sets the time of the next probe, and returns whom to tell of a change.
 func (m *Monitor) record(c *Check, err error, started time.Duration) []Watcher {
+	if len(c.watchers) == 0 {
+		heap.Remove(&m.queue, c.index)
+		return nil
+	}
 	now := m.now()
 	before := c.history
 	c.history = before.after(err == nil, c.settings)
@@ -344,7 +361,7 @@ func (m *Monitor) record(c *Check, err error, started time.Duration) []Watcher {
 	}
 	c.due = max(now, c.next(started))
 	heap.Fix(&m.queue, c.index)
-	if c.history == before {
+	if c.status == before.status && c.soonest(c.settings) == before.soonest(c.settings) {
 		return nil
 	}
 	return c.watchers

@@ -20,7 +20,8 @@ func (s Status) String() string {
 	return [...]string{"unknown", "up", "down"}[s]
 }
 
-// Settings say how often a target is asked and how many results it takes to change its status.
+// Settings say how often a target is asked and how many results it takes to change its status: from
+// 1 to 255.
 type Settings struct {
 	Interval time.Duration // between probes of a target that is surely up or surely down
 	Recheck  time.Duration // between probes while the last result disagrees with the status
@@ -92,27 +93,28 @@ type State struct {
 	Back   bool      // it is up, and has been down before
 	Err    error     // the latest failure; nil: there was none
 
-	// Soonest is how soon the status could change, counted from the latest result.
+	// Soonest is how soon the status could change, counted from the latest result. An unknown target
+	// could be down so soon.
 	Soonest time.Duration
 }
 
 // soonest is the time it takes at least until the status changes. Every result that is still needed
 // comes after Recheck, except that a settled target is left alone for Interval first.
 func (h history) soonest(s *Settings) time.Duration {
-	left := time.Duration(h.left(s))
+	left := h.left(s)
 	if h.settled() {
-		return s.Interval + (left-1)*s.Recheck
+		return s.Interval + time.Duration(left-1)*s.Recheck
 	}
-	return left * s.Recheck
+	return time.Duration(left) * s.Recheck
 }
 
 // Why is the reason for the status in words: "3 failures: connection refused".
 func (s State) Why(settings *Settings) string {
 	switch {
-	case s.Status == Down && settings.Window > 0:
-		return fmt.Sprintf("%d failures in %d: %v", settings.Fall, settings.Window, s.Err)
 	case s.Status == Down && settings.Fall == 1:
 		return fmt.Sprintf("1 failure: %v", s.Err)
+	case s.Status == Down && settings.Window > 0:
+		return fmt.Sprintf("%d failures in %d: %v", settings.Fall, settings.Window, s.Err)
 	case s.Status == Down:
 		return fmt.Sprintf("%d failures: %v", settings.Fall, s.Err)
 	case s.Back && settings.Rise > 1:

@@ -1,0 +1,208 @@
+package test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// load is clients that ask for the addresses of one name, over and over, and look at every answer.
+type load struct {
+	t          testing.TB
+	udp, tcp   atomic.Int64 // queries
+	lost       atomic.Int64 // of those over UDP, without an answer in time
+	broken     atomic.Int64 // of those over TCP, whose connection ended without an answer
+	over       chan struct{}
+	wg         sync.WaitGroup
+	mu         sync.Mutex
+	wrong      []string
+	wrongTimes int
+}
+
+// press begins to ask the server for the A records of name: so many queries a second over UDP and over
+// TCP, as far as the machine can. There are few clients, each with one query at a time, so that nothing
+// can get lost for want of a buffer. Every answer has to be want, in this order.
+func press(t testing.TB, s *server, name string, perSecondUDP, perSecondTCP int, want ...string) *load {
+	t.Helper()
+	const clients = 8
+	l := &load{t: t, over: make(chan struct{})}
+	udp, tcp := s.udp(), s.tcp()
+	client := func(perSecond int, ask func() *dns.Msg, done func() error) {
+		l.wg.Go(func() {
+			defer done()
+			pace := time.NewTicker(time.Second / time.Duration(perSecond))
+			defer pace.Stop()
+			for {
+				select {
+				case <-l.over:
+					return
+				case <-pace.C:
+					if r := ask(); r != nil {
+						l.look(r, want)
+					}
+				}
+			}
+		})
+	}
+	for range clients {
+		if perSecondUDP > 0 {
+			conn, err := net.Dial("udp", udp)
+			if err != nil {
+				t.Fatal(err)
+			}
+			client(max(1, perSecondUDP/clients), func() *dns.Msg { return l.overUDP(&dns.Conn{Conn: conn}, question(name, dns.TypeA)) }, conn.Close)
+		}
+	}
+	if perSecondTCP > 0 {
+		client(perSecondTCP, func() *dns.Msg { return l.overTCP(tcp, question(name, dns.TypeA)) }, func() error { return nil })
+	}
+	t.Cleanup(l.stop)
+	return l
+}
+
+// overUDP sends a query that may take five seconds, as long as resolvers have patience.
+func (l *load) overUDP(conn *dns.Conn, m *dns.Msg) *dns.Msg {
+	l.udp.Add(1)
+	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	if err := conn.WriteMsg(m); err != nil {
+		l.lost.Add(1)
+		return nil
+	}
+	for {
+		r, err := conn.ReadMsg()
+		if err != nil {
+			l.lost.Add(1)
+			return nil
+		}
+		if r.Id == m.Id {
+			return r
+		}
+	}
+}
+
+// overTCP sends a query over a connection of its own.
+func (l *load) overTCP(addr string, m *dns.Msg) *dns.Msg {
+	l.tcp.Add(1)
+	c := &dns.Client{Net: "tcp", Timeout: 5 * time.Second}
+	r, _, err := c.Exchange(m, addr)
+	if err != nil {
+		l.broken.Add(1)
+		return nil
+	}
+	return r
+}
+
+func (l *load) look(m *dns.Msg, want []string) {
+	if m.Rcode == dns.RcodeSuccess && slices.Equal(addresses(m), want) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wrongTimes++
+	if len(l.wrong) < 3 {
+		l.wrong = append(l.wrong, fmt.Sprintf("%s %v", dns.RcodeToString[m.Rcode], addresses(m)))
+	}
+}
+
+// stop ends the load and fails the test when an answer was wrong or got lost over UDP. It may be called
+// more than once.
+func (l *load) stop() {
+	l.t.Helper()
+	select {
+	case <-l.over:
+		return
+	default:
+	}
+	close(l.over)
+	l.wg.Wait()
+	if l.wrongTimes > 0 {
+		l.t.Errorf("%d answers were wrong, such as %q", l.wrongTimes, l.wrong)
+	}
+	if n := l.lost.Load(); n > 0 {
+		l.t.Errorf("%d of %d queries over UDP got no answer", n, l.udp.Load())
+	}
+}
+
+// footprint is what a leak makes larger: goroutines and open files.
+func footprint(t testing.TB) (goroutines, files int) {
+	t.Helper()
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skipf("Open files cannot be counted: %v", err)
+	}
+	return runtime.NumGoroutine(), len(open)
+}
+
+// wantFootprint waits until there are no more goroutines and open files than before. What nobody refers
+// to any more counts as gone.
+func wantFootprint(t testing.TB, goroutines, files int) {
+	t.Helper()
+	var g, f int
+	if !within(bound, func() bool {
+		runtime.GC()
+		g, f = footprint(t)
+		return g <= goroutines && f <= files
+	}) {
+		stacks := make([]byte, 1<<20)
+		t.Errorf("There are %d goroutines and %d open files, want %d and %d as before\n%s", g, f, goroutines, files, stacks[:runtime.Stack(stacks, true)])
+	}
+}
+
+// freePort is a port on home that nobody listens on, over UDP and TCP.
+func freePort(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", net.JoinHostPort(home, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := net.ListenPacket("udp", l.Addr().String())
+		l.Close()
+		if err == nil {
+			p.Close()
+			_, port, _ := net.SplitHostPort(l.Addr().String())
+			return port
+		}
+	}
+	t.Fatal("There is no free port")
+	return ""
+}
+
+// takenPort is a port on home that cannot be listened on any more, not even the way CoreDNS does it.
+func takenPort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(home, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// still checks for a while that a count does not go up. One that was on its way is let pass.
+func still(t testing.TB, what string, count func() int64) {
+	t.Helper()
+	eventually(t, bound, what+" comes to rest", func() bool {
+		before := count()
+		time.Sleep(700 * time.Millisecond)
+		return count() == before
+	})
+}
+
+// renew reloads a server that has begun to serve. CoreDNS has no hold yet of one that has not: it would not
+// stop it, and that one would go on to answer for the Corefile before.
+func renew(t testing.TB, s *server, corefile string) error {
+	t.Helper()
+	exchange(t, s.udp(), "udp", question("example.org.", dns.TypeSOA))
+	exchange(t, s.tcp(), "tcp", question("example.org.", dns.TypeSOA))
+	return s.reload(corefile)
+}
