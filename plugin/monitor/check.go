@@ -16,7 +16,7 @@ type Check struct {
 
 	// The rest is guarded by Monitor.mu.
 	sibling  *Check    // the same question of the same target with other settings
-	watchers []Watcher // replaced, never written to; one for each Acquire
+	watchers []Watcher // one for each Acquire
 	history
 	back     bool          // see State
 	underWay bool          // a probe is out

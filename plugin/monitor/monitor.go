@@ -98,7 +98,7 @@ func (m *Monitor) Acquire(p probe.Prober, target netip.AddrPort, settings *Setti
 	known := q.targets[target]
 	for c := known; c != nil; c = c.sibling {
 		if *c.settings == *settings {
-			c.watchers = append(slices.Clip(c.watchers), w)
+			c.watchers = append(c.watchers, w)
 			return c
 		}
 	}
@@ -140,7 +140,9 @@ func (m *Monitor) Release(c *Check, w Watcher) {
 		m.mu.Unlock()
 		return
 	}
-	c.watchers = slices.Delete(slices.Clone(c.watchers), i, i+1)
+	last := len(c.watchers) - 1 // their order means nothing, and there may be very many
+	c.watchers[i], c.watchers[last] = c.watchers[last], nil
+	c.watchers = c.watchers[:last]
 	if len(c.watchers) == 0 {
 		m.forget(c)
 	}
@@ -364,5 +366,5 @@ func (m *Monitor) record(c *Check, err error, started time.Duration) []Watcher {
 	if c.status == before.status && c.soonest(c.settings) == before.soonest(c.settings) {
 		return nil
 	}
-	return c.watchers
+	return slices.Clone(c.watchers)
 }
