@@ -37,8 +37,8 @@ func setup(c *caddy.Controller) error {
 	})
 	server.AddPlugin(func(next plugin.Handler) plugin.Handler { return Failover{Next: next, block: b} })
 
-	// A generation that was discarded, with no other to stop it, goes with the last of its handlers: when
-	// caddy, which keeps the last instance that it has discarded, has got another one.
+	// Whoever embeds CoreDNS may drop an instance without a word to its plugins. Its generation goes with
+	// the last of its handlers.
 	runtime.AddCleanup(b, (*generation).stop, all.generation)
 	return nil
 }
@@ -96,6 +96,7 @@ func corefileOf(c *caddy.Controller) *corefile {
 				return err
 			}
 		}
+		watchOthers()
 		g.start()
 		return nil
 	})
@@ -128,6 +129,34 @@ func isRunning(g *generation) bool {
 		all, ok := i.Storage[corefileKey{}].(*corefile)
 		return ok && all.generation == g
 	})
+}
+
+// watchedKey marks an instance that watchOthers has been at.
+type watchedKey struct{}
+
+// watchOthers has the instances without failover stop what CoreDNS discards when a reload of theirs fails:
+// it tells the instance that goes on, and nobody else.
+func watchOthers() {
+	for _, i := range caddy.Instances() {
+		i.StorageMu.Lock()
+		if i.Storage[corefileKey{}] == nil && i.Storage[watchedKey{}] == nil {
+			i.Storage[watchedKey{}] = true
+			i.OnRestartFailed = append(i.OnRestartFailed, func() error { process.stopDiscarded(); return nil })
+		}
+		i.StorageMu.Unlock()
+	}
+}
+
+// stopDiscarded stops the generations whose instance CoreDNS does not have any more.
+func (r *registry) stopDiscarded() {
+	r.mu.Lock()
+	all := slices.Clone(r.generations)
+	r.mu.Unlock()
+	for _, g := range all {
+		if !isRunning(g) {
+			g.stop()
+		}
+	}
 }
 
 // key names a server block so that it is found again in the next Corefile. Blocks that only differ in
