@@ -49,6 +49,7 @@ type config struct {
 	specs    []probe.Spec // of probes
 	settings monitor.Settings
 	startup  time.Duration
+	tierAt   []position          // of each tier
 	said     map[string]property // the properties of this directive, the latest of each word
 	position position
 }
@@ -174,7 +175,7 @@ func (c config) own(d directive, zones []string, root string, taken map[string]p
 func (c *config) arguments(d directive, zones []string, taken map[string]position) error {
 	for i, arg := range d.args {
 		if isAddress(arg) && len(c.names) > 0 {
-			return c.addTier(d.position, d.args[i:])
+			return c.setTier(0, d.position, d.args[i:])
 		}
 		if isAddress(arg) {
 			break
@@ -222,32 +223,28 @@ func (c *config) read(d directive) error {
 
 // tier reads a primary or backup line.
 func (c *config) tier(p property) error {
-	if p.word == "backup" && len(c.Tiers) == 0 {
-		c.Tiers = append(c.Tiers, nil) // the primary line may come after it
+	if p.word == "backup" {
+		return c.setTier(max(1, len(c.Tiers)), p.position, p.args)
 	}
-	if p.word == "primary" && len(c.Tiers) > 0 {
-		if c.Tiers[0] != nil {
-			return p.errorf("second primary tier, want the addresses in one place: here or on the line of the directive")
-		}
-		tiers := c.Tiers
-		c.Tiers = nil
-		err := c.addTier(p.position, p.args)
-		c.Tiers = append(c.Tiers, tiers[1:]...)
-		return err
+	if len(c.Tiers) > 0 && c.Tiers[0] != nil {
+		return p.errorf("primary %q beside the addresses of %s:%d, want all of them in one place", p.args[0], c.tierAt[0].file, c.tierAt[0].line)
 	}
-	return c.addTier(p.position, p.args)
+	return c.setTier(0, p.position, p.args)
 }
 
-func (c *config) addTier(at position, args []string) error {
-	tier := make([]pool.Member, 0, len(args))
+// setTier reads the addresses of a tier. The first may come after others.
+func (c *config) setTier(i int, at position, args []string) error {
+	for len(c.Tiers) <= i {
+		c.Tiers, c.tierAt = append(c.Tiers, nil), append(c.tierAt, at)
+	}
+	c.Tiers[i], c.tierAt[i] = make([]pool.Member, 0, len(args)), at
 	for _, arg := range args {
 		m, err := parseMember(arg)
 		if err != nil {
 			return at.errorf("%v", err)
 		}
-		tier = append(tier, m)
+		c.Tiers[i] = append(c.Tiers[i], m)
 	}
-	c.Tiers = append(c.Tiers, tier)
 	return nil
 }
 
@@ -497,17 +494,17 @@ func (c *config) members() error {
 	for i, tier := range c.Tiers {
 		for _, m := range tier {
 			if seen[m.Addr] {
-				return c.position.errorf("address %q is in pool %q twice", m.Addr, c.names[0])
+				return c.tierAt[i].errorf("address %q is in pool %q twice, want each address once", m.Addr, c.names[0])
 			}
 			seen[m.Addr] = true
 			for _, spec := range c.specs {
 				if _, err := spec.Target(netip.AddrPortFrom(m.Addr, m.Port)); err != nil {
-					return c.position.errorf("member %q of pool %q: %v", m, c.names[0], err)
+					return c.tierAt[i].errorf("member %q of pool %q: %v", m, c.names[0], err)
 				}
 			}
 		}
 		if c.Min.Of(len(tier)) > len(tier) {
-			at := c.position
+			at := c.tierAt[i]
 			if p, said := c.said["min"]; said {
 				at = p.position
 			}

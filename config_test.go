@@ -446,7 +446,7 @@ func TestConfigWrong(t *testing.T) {
 		url      = "is not a URL, want one such as tcp://:443 or http://:8080/healthz"
 		nothing  = "want nothing there"
 		noMember = `pool "www.example.org." has no primary member, want at least one ADDRESS`
-		second   = "second primary tier, want the addresses in one place: here or on the line of the directive"
+		second   = "primary \"192.0.2.11:443\" beside the addresses of Testfile:1, want all of them in one place"
 	)
 	long := strings.Repeat("a", 64)
 	tests := []struct {
@@ -538,12 +538,12 @@ func TestConfigWrong(t *testing.T) {
 		{"failover www.example.org ea.st=192.0.2.10", 1, `label "ea.st" in "ea.st=192.0.2.10", ` + label},
 		{"failover www.example.org öst=192.0.2.10", 1, `label "öst" in "öst=192.0.2.10", ` + label},
 		{"failover www.example.org " + long + "=192.0.2.10", 1, `label "` + long + `" in "` + long + `=192.0.2.10", ` + label},
-		{"failover www.example.org 192.0.2.10:443 192.0.2.11:443 east=192.0.2.10:80", 1, `address "192.0.2.10" is in pool "www.example.org." twice`},
-		{inBlock("backup 192.0.2.10:443"), 1, `address "192.0.2.10" is in pool "www.example.org." twice`},
-		{"failover www.example.org 2001:db8::1 2001:DB8:0::1 {\nprobe tcp://:1\n}", 1, `address "2001:db8::1" is in pool "www.example.org." twice`},
+		{"failover www.example.org 192.0.2.10:443 192.0.2.11:443 east=192.0.2.10:80", 1, `address "192.0.2.10" is in pool "www.example.org." twice, want each address once`},
+		{inBlock("backup 192.0.2.10:443"), 2, `address "192.0.2.10" is in pool "www.example.org." twice, want each address once`},
+		{"failover www.example.org 2001:db8::1 2001:DB8:0::1 {\nprobe tcp://:1\n}", 1, `address "2001:db8::1" is in pool "www.example.org." twice, want each address once`},
 		{"failover www.example.org 192.0.2.10", 1, `member "192.0.2.10" of pool "www.example.org.": ` + noPort},
 		{"failover www.example.org 192.0.2.10 {\nprobe http://\nprobe tls://\n}", 1, `member "192.0.2.10" of pool "www.example.org.": ` + noPort},
-		{"failover www.example.org 192.0.2.11:443 {\nbackup east=192.0.2.10\n}", 1, `member "east 192.0.2.10" of pool "www.example.org.": ` + noPort},
+		{"failover www.example.org 192.0.2.11:443 {\nbackup east=192.0.2.10\n}", 2, `member "east 192.0.2.10" of pool "www.example.org.": ` + noPort},
 
 		// Properties without a value, with too many, and said again.
 		{inBlock("rise"), 2, `rise without a value, want rise COUNT`},
