@@ -80,11 +80,12 @@ bench:
 demo:
 	@$(PLAIN) go run ./cmd/demo
 
-# The manual page is README.md from its first section on, under the header CoreDNS gives its own.
+# The manual page is README.md from its first section on, under the header CoreDNS gives its own. mmark
+# does not know that a backslash means something to man; \e is one that is meant to be seen.
 define MANPAGE
 { printf '%%%%%%\n title = "coredns-failover 7"\n area = "CoreDNS"\n workgroup = "CoreDNS Plugins"\n'; \
   printf ' date = %sT00:00:00Z\n%%%%%%\n\n' '$(MAN_DATE)'; \
-  sed -n '/^## Name/,$$p' README.md; } | $(TOOL) mmark -man
+  sed -n '/^## Name/,$$p' README.md | sed 's/\\/\\e/g'; } | $(TOOL) mmark -man
 endef
 
 .PHONY: man

@@ -154,7 +154,7 @@ func (c config) own(d directive, zones []string, root string, taken map[string]p
 		return nil, err
 	}
 	if len(c.Tiers) == 0 || len(c.Tiers[0]) == 0 {
-		return nil, d.errorf("pool %q has no primary member, want at least one ADDRESS", c.names[0])
+		return nil, d.errorf("pool %q has no primary member, want at least one IP address", c.names[0])
 	}
 	if err := c.check(); err != nil {
 		return nil, err
@@ -184,6 +184,9 @@ func (c *config) arguments(d directive, zones []string, taken map[string]positio
 		if err != nil {
 			return d.errorf("%v", err)
 		}
+		if _, ok := properties[arg]; ok {
+			return d.errorf("%q behind a name, want it on a line of its own between braces", arg)
+		}
 		if zoneOf(name, zones) == "" {
 			return d.errorf("name %q is outside of the server block, want a name in %s", arg, strings.Join(zones, ", "))
 		}
@@ -204,6 +207,9 @@ func (c *config) read(d directive) error {
 	c.said = make(map[string]property)
 	for _, p := range d.properties {
 		known, ok := properties[p.word]
+		if p.word == "failover" {
+			return p.errorf("%q inside of the pool of line %d, want a %q before it", p.word, d.line, "}")
+		}
 		if !ok {
 			return p.errorf("unknown property %q, want one of %s", p.word, strings.Join(slices.Sorted(maps.Keys(properties)), ", "))
 		}

@@ -445,7 +445,7 @@ func TestConfigWrong(t *testing.T) {
 		noName   = "a pool without a NAME, want failover NAME... ADDRESS..."
 		url      = "is not a URL, want one such as tcp://:443 or http://:8080/healthz"
 		nothing  = "want nothing there"
-		noMember = `pool "www.example.org." has no primary member, want at least one ADDRESS`
+		noMember = `pool "www.example.org." has no primary member, want at least one IP address`
 		second   = "primary \"192.0.2.11:443\" beside the addresses of Testfile:1, want all of them in one place"
 	)
 	long := strings.Repeat("a", 64)
@@ -620,6 +620,9 @@ func TestConfigWrong(t *testing.T) {
 		{inBlock("fallback 203.0.113.1:443"), 2, `fallback "203.0.113.1:443", ` + replies},
 		{inBlock("fallback 0.0.0.0"), 2, `fallback "0.0.0.0", ` + replies},
 		{inBlock("fallback 203.0.113.1 all"), 2, `fallback "all" beside addresses, want one or the other`},
+		{"failover www.example.org\n{\nprimary 192.0.2.1:1\n}", 2, `unexpected "{", want it at the end of the line of failover`},
+		{"failover www.example.org primary 192.0.2.1:1", 1, `"primary" behind a name, want it on a line of its own between braces`},
+		{inBlock("failover api.example.org 192.0.2.1:1"), 2, `"failover" inside of the pool of line 1, want a "}" before it`},
 		{inBlock("prefer ::ffff:192.0.2.0/120"), 2, `prefer "::ffff:192.0.2.0/120", want a network such as 192.0.2.0/24`},
 		{"failover www.example.org [192.0.2.1]:80", 1, `"[192.0.2.1]:80" has brackets, want them around IPv6 addresses only`},
 		{inBlock("fallback 203.0.113.1 203.0.113.1"), 2, `fallback "203.0.113.1" stands here twice`},

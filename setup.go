@@ -47,6 +47,9 @@ func setup(c *caddy.Controller) error {
 func parse(c *caddy.Controller) ([]directive, error) {
 	var directives []directive
 	for c.Next() {
+		if c.Val() == "{" {
+			return nil, position{c.File(), c.Line()}.errorf("unexpected %q, want it at the end of the line of failover", "{")
+		}
 		d := directive{position: position{c.File(), c.Line()}, args: c.RemainingArgs()}
 		for c.NextBlock() {
 			p := property{position: position{c.File(), c.Line()}, word: c.Val(), args: c.RemainingArgs()}
