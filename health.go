@@ -230,7 +230,7 @@ func (p *livePool) announce(members []memberState) bool {
 			continue
 		}
 		why := s.deciding.Why(&p.settings)
-		if len(p.probes) > 1 {
+		if len(p.probes) > 1 && s.status == monitor.Down { // to come up takes all of them
 			why = p.probes[s.probe].Word + ": " + why
 		}
 		if s.held > 0 {
