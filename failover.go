@@ -32,6 +32,7 @@ type Failover struct {
 // block is what the failover directives of one server block come to.
 type block struct {
 	names      *names // never written to after setup
+	pools      []*livePool
 	bypass     []string
 	generation *generation
 
@@ -49,7 +50,7 @@ func newBlock(g *generation, configs []*config, zones []string, key string) *blo
 		all = append(all, c.names...)
 	}
 	g.pools = append(g.pools, pools...)
-	return &block{names: makeNames(pools, zones, g.zone), bypass: bypassZones(all), generation: g}
+	return &block{names: makeNames(pools, zones, g.zone), pools: pools, bypass: bypassZones(all), generation: g}
 }
 
 // Name implements the plugin.Handler interface.

@@ -16,7 +16,8 @@ import (
 // livePool is a pool with the checks of its members and the answers that follow from them.
 type livePool struct {
 	pool.Pool
-	names    []string  // it answers for, never empty; the first is its name in logs and metrics
+	names    []string  // it answers for, never empty; the first is its name in metrics
+	title    string    // its name in logs: with the view where there is one
 	serials  []*serial // of the zones of the names
 	key      string    // the same for the same pool in the next generation of the Corefile
 	probes   []probe.Spec
@@ -44,6 +45,7 @@ func newLivePool(c *config, key string) *livePool {
 	return &livePool{
 		Pool:     c.Pool,
 		names:    c.names,
+		title:    c.names[0],
 		key:      key + " " + c.names[0],
 		probes:   c.specs,
 		settings: c.settings,
@@ -156,7 +158,7 @@ func (p *livePool) Changed() {
 		p.moved()
 	}
 	if !news && !same && !p.generation.silent.Load() {
-		log.Infof("%s a hold is over; now answering %s", p.names[0], p.now.Load().describe(p))
+		log.Infof("%s a hold is over; now answering %s", p.title, p.now.Load().describe(p))
 	}
 }
 
@@ -237,7 +239,7 @@ func (p *livePool) announce(members []memberState) bool {
 			why += ", held for " + short(p.Hold)
 		}
 		log.Infof("%s %s: %s -> %s (%s); now answering %s",
-			p.names[0], p.Member(i), p.status[i], s.status, why, p.now.Load().describe(p))
+			p.title, p.Member(i), p.status[i], s.status, why, p.now.Load().describe(p))
 		transitions.WithLabelValues(p.names[0], s.status.String()).Inc()
 		p.status[i] = s.status
 		any = true

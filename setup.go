@@ -33,6 +33,11 @@ func setup(c *caddy.Controller) error {
 			return plugin.Error("failover", at.errorf("loadbalance in the same server block would shuffle the answers, want a server block of their own for the names, or no loadbalance"))
 		}
 		b.zonesBelow = zonesBelow(server)
+		if server.ViewName != "" { // known only now
+			for _, p := range b.pools {
+				p.title += " (view " + server.ViewName + ")"
+			}
+		}
 		return nil
 	})
 	server.AddPlugin(func(next plugin.Handler) plugin.Handler { return Failover{Next: next, block: b} })

@@ -26,6 +26,12 @@ func TestView(t *testing.T) {
 
 	hosts[0].stop()
 	eventually(t, bound, "both blocks know", func() bool { return len(lines(hosts[0].addr+": up -> down")) == 2 })
+	for view, answer := range map[string]string{" (view inside)": "127.0.0.3", "": "127.0.0.3"} {
+		want := fmt.Sprintf("plugin/failover: www.example.org.%s %s: up -> down (3 failures: connection refused); now answering %s", view, hosts[0], answer)
+		if got := lines(want); len(got) != 1 {
+			t.Errorf("The log has %q %d times, want once", want, len(got))
+		}
+	}
 	wantAddresses(t, inside(), "127.0.0.3")
 	wantAddresses(t, outside(), "127.0.0.3")
 }
