@@ -33,7 +33,6 @@ type generation struct {
 	pools    []*livePool
 	zones    map[string]*zone // of the pools, by origin
 
-	silent  atomic.Bool // the generation before still speaks for both
 	first   bool        // no other Corefile has been answered by before; set before start
 	ready   atomic.Bool // start is over
 	stopped sync.Once
@@ -48,15 +47,13 @@ type generation struct {
 func (r *registry) newGeneration() *generation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	g := &generation{
+	return &generation{
 		monitor:  r.monitor,
 		replaces: r.reloading,
 		zones:    make(map[string]*zone),
 		pending:  make(map[time.Duration]*atomic.Int64),
 		known:    make(chan struct{}, 1),
 	}
-	g.silent.Store(g.replaces != nil)
-	return g
 }
 
 // zone returns the generation's zone of origin.
@@ -103,7 +100,7 @@ func (g *generation) start() {
 		g.pending[p.startup].Add(1)
 	}
 	for _, p := range g.pools {
-		p.start(g, before[p.key])
+		p.start(g, before[p.key], replaces != nil)
 	}
 	for left := g.patience(began); left > 0; left = g.patience(began) {
 		select {
@@ -166,7 +163,6 @@ func (g *generation) reloadFailed() {
 func (g *generation) reloaded() {
 	g.stop()
 	for _, next := range g.successors() {
-		next.silent.Store(false)
 		for _, p := range next.pools {
 			p.speak()
 		}

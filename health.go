@@ -33,7 +33,8 @@ type livePool struct {
 	generation *generation
 	checks     []*monitor.Check // len(probes) of each member; nil before start and after stop
 	status     []monitor.Status // of each member, as last made known
-	before     *livePool        // speaks for both while generation is silent; nil: none
+	silent     bool             // the generation before speaks for both
+	before     *livePool        // this pool in that generation, while silent; nil: it has none
 	shared     []int            // for each member its index in before, or -1
 	last       []int            // the members used before a fallback
 	settled    bool             // every member has had a status
@@ -54,11 +55,11 @@ func newLivePool(c *config, key string) *livePool {
 }
 
 // start acquires the checks and makes the first snapshot. before is this pool's predecessor, which
-// is still answering, or nil.
-func (p *livePool) start(g *generation, before *livePool) {
+// is still answering, or nil. A pool that starts silent leaves it to speak to say what happens.
+func (p *livePool) start(g *generation, before *livePool, silent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.generation = g
+	p.generation, p.silent = g, silent
 	p.checks = make([]*monitor.Check, 0, p.Size()*len(p.probes))
 	for _, tier := range p.Tiers {
 		for _, member := range tier {
@@ -115,6 +116,7 @@ func (p *livePool) speak() {
 	if p.checks == nil {
 		return
 	}
+	p.silent = false
 	if p.before != nil {
 		p.before.mu.Lock()
 		for i, j := range p.shared {
@@ -157,7 +159,7 @@ func (p *livePool) Changed() {
 	if news || !same {
 		p.moved()
 	}
-	if !news && !same && !p.generation.silent.Load() {
+	if !news && !same && !p.silent {
 		log.Infof("%s a hold is over; now answering %s", p.title, p.now.Load().describe(p))
 	}
 }
@@ -219,13 +221,13 @@ func (p *livePool) moved() {
 }
 
 // announce makes the transitions of members known, each by one line in the log and one count, and says
-// whether there were any. The generation of a Corefile that is still about to take over is silent: the one
-// before it speaks for both, and it may never come to that.
+// whether there were any. A pool of a Corefile that is still about to take over is silent: that may never
+// come to it.
 func (p *livePool) announce(members []memberState) bool {
-	if p.generation.silent.Load() {
+	if p.silent {
 		return false
 	}
-	any := false
+	news := false
 	for i := range members {
 		s := &members[i]
 		if s.status == p.status[i] {
@@ -242,9 +244,9 @@ func (p *livePool) announce(members []memberState) bool {
 			p.title, p.Member(i), p.status[i], s.status, why, p.now.Load().describe(p))
 		transitions.WithLabelValues(p.names[0], s.status.String()).Inc()
 		p.status[i] = s.status
-		any = true
+		news = true
 	}
-	return any
+	return news
 }
 
 // describe is the answer with the reason for one out of the ordinary.

@@ -94,7 +94,6 @@ func (w *world) generate(t *testing.T, m *monitor.Monitor, before *generation, d
 		}
 	}
 	g := &generation{monitor: m, first: before == nil, replaces: before, zones: make(map[string]*zone), pending: make(map[time.Duration]*atomic.Int64), known: make(chan struct{}, 1)}
-	g.silent.Store(before != nil)
 	b := newBlock(g, configs, []string{"example.org."}, "test")
 	t.Cleanup(g.stop)
 	return g, Failover{block: b}
@@ -637,7 +636,13 @@ func TestReload(t *testing.T) {
 			t.Errorf("%d probes of 3 targets in 14 seconds: two generations share them", w.count()-asked)
 		}
 		one.stop()
-		two.silent.Store(false)
+		for _, p := range two.pools {
+			p.Changed() // a result may come in between
+			p.speak()
+		}
+		if got := lines()[said:]; len(got) != 2 {
+			t.Errorf("Lines once the new generation speaks: %q, want none that the old one has written", got)
+		}
 
 		// Other members, in another order: who answered last does so still.
 		three, h := w.generate(t, m, two, "failover www.example.org 192.0.2.9:443 192.0.2.3:443 192.0.2.1:443 {\n"+fast)

@@ -116,7 +116,7 @@ var answerSeries = seriesList{byPool: make(map[string][]prometheus.Labels)}
 
 type seriesList struct {
 	mu     sync.Mutex
-	byPool map[string][]prometheus.Labels // by pool
+	byPool map[string][]prometheus.Labels
 }
 
 func (l *seriesList) of(server, pool, tier string) prometheus.Counter {
@@ -187,7 +187,10 @@ func (gauges) Collect(ch chan<- prometheus.Metric) {
 		for member, status := range r.members {
 			count[status]++
 			if status != monitor.Unknown {
-				up := map[monitor.Status]float64{monitor.Up: 1}[status]
+				up := 0.0
+				if status == monitor.Up {
+					up = 1
+				}
 				ch <- prometheus.MustNewConstMetric(memberUp, prometheus.GaugeValue, up, name, member)
 			}
 		}
@@ -209,9 +212,6 @@ func (r *registry) reports() map[string]*report {
 	defer r.mu.Unlock()
 	reports := make(map[string]*report)
 	for _, g := range r.generations {
-		if g.silent.Load() {
-			continue
-		}
 		for _, p := range g.pools {
 			p.reportTo(reports)
 		}
@@ -223,8 +223,8 @@ func (p *livePool) reportTo(reports map[string]*report) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.now.Load()
-	if s == nil {
-		return // not started yet
+	if s == nil || p.silent {
+		return
 	}
 	r := reports[p.names[0]]
 	if r == nil {

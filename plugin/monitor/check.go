@@ -28,12 +28,6 @@ type Check struct {
 	err      error         // the latest failure
 }
 
-// Target is what the check dials.
-func (c *Check) Target() netip.AddrPort { return c.target }
-
-// Settings are those the check goes by. They must not be written to.
-func (c *Check) Settings() *Settings { return c.settings }
-
 func (c *Check) state(epoch time.Time) State {
 	s := State{Status: c.status, Back: c.back, Err: c.err, Soonest: c.soonest(c.settings)}
 	if c.status != Unknown {

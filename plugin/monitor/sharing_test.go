@@ -26,8 +26,8 @@ func TestSharing(t *testing.T) {
 		if c != d {
 			t.Fatal("The same question to the same target with the same settings is two checks")
 		}
-		if c.Target() != number(1) || *c.Settings() != usual {
-			t.Errorf("The check is of %v with %+v", c.Target(), c.Settings())
+		if c.target != number(1) || *c.settings != usual {
+			t.Errorf("The check is of %v with %+v", c.target, c.settings)
 		}
 		time.Sleep(time.Minute)
 		if n := len(f.times(number(1))); n < 12 || n > 14 {
@@ -173,7 +173,7 @@ func TestSiblings(t *testing.T) {
 					if i == first || i == second {
 						continue
 					}
-					s := *c.Settings()
+					s := *c.settings
 					if again := m.Acquire(f, number(1), &s, w); again != c {
 						t.Errorf("Without %d and %d, number %d is not found again", first, second, i)
 					}
