@@ -32,10 +32,22 @@ func (p *livePool) answer(r *dns.Msg, z *zone, s *snapshot) *dns.Msg {
 		m.Answer = rrs
 	}
 	if s.extended != nil && r.IsEdns0() != nil {
-		// The server fills in all but the option, for it is the one to know what the client can take.
-		m.Extra = []dns.RR{&dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}, Option: []dns.EDNS0{s.extended}}}
+		m.Extra = withOption(nil, s.extended)
 	}
 	return m
+}
+
+// withOption returns an additional section with an EDNS option more in it.
+func withOption(extra []dns.RR, option dns.EDNS0) []dns.RR {
+	extra = slices.Clone(extra)
+	for i, rr := range extra {
+		if opt, ok := rr.(*dns.OPT); ok {
+			extra[i] = &dns.OPT{Hdr: opt.Hdr, Option: append(slices.Clip(opt.Option), option)}
+			return extra
+		}
+	}
+	// The server fills in all but the option, for it is the one to know what the client can take.
+	return append(extra, &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}, Option: []dns.EDNS0{option}})
 }
 
 // negative is the reply that there is no such name or no such data, with the SOA that lets resolvers

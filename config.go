@@ -49,6 +49,9 @@ type config struct {
 	specs    []probe.Spec // of probes
 	settings monitor.Settings
 	startup  time.Duration
+	from     bool                // an overlay: the addresses are what the next plugins answer
+	allow    []netip.Prefix      // of an overlay: what may be probed; nil: see allowed
+	limit    int                 // of an overlay: how many addresses it keeps
 	tierAt   []position          // of each tier
 	said     map[string]property // the properties of this directive, the latest of each word
 	position position
@@ -71,6 +74,7 @@ func defaults() config {
 			Rise:     2,
 		},
 		startup: 3 * time.Second,
+		limit:   10_000,
 	}
 }
 
@@ -81,6 +85,7 @@ var properties = map[string]struct {
 }{
 	"primary":  {"ADDRESS...", (*config).tier},
 	"backup":   {"ADDRESS...", (*config).tier},
+	"from":     {"next", (*config).fromNext},
 	"probe":    {"URL [OPTION...]", (*config).probe},
 	"interval": {"DURATION", duration(100*time.Millisecond, 24*time.Hour, func(c *config) *time.Duration { return &c.settings.Interval })},
 	"recheck":  {"DURATION", duration(10*time.Millisecond, 24*time.Hour, func(c *config) *time.Duration { return &c.settings.Recheck })},
@@ -95,6 +100,8 @@ var properties = map[string]struct {
 	"fallback": {"all | primary | last | none | nxdomain | servfail | refused | next | ADDRESS...", (*config).fallback},
 	"ttl":      {"MIN [MAX]", (*config).ttl},
 	"startup":  {"DURATION", duration(0, 10*time.Minute, func(c *config) *time.Duration { return &c.startup })},
+	"allow":    {"CIDR...", (*config).allowed},
+	"limit":    {"COUNT", (*config).limited},
 }
 
 // repeatable are the properties that may be said more than once.
@@ -119,7 +126,7 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 		base.position = d.position
 	}
 	if len(own) == 0 {
-		return nil, directives[0].errorf("no pool in this server block, want failover NAME... ADDRESS...")
+		return nil, directives[0].errorf("no pool in this server block, want failover NAME... ADDRESS..., or from next")
 	}
 	alone := base // what is wrong with the defaults is wrong even where no pool takes them
 	if err := alone.check(); err != nil {
@@ -130,9 +137,13 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 	}
 
 	configs := make([]*config, 0, len(own))
-	taken := make(map[string]position)
+	names, overlays := make(map[string]position), make(map[string]position)
 	for _, d := range own {
-		c, err := base.own(d, zones, root, taken)
+		read, taken := base.own, names
+		if slices.ContainsFunc(d.properties, func(p property) bool { return p.word == "from" }) {
+			read, taken = base.overlay, overlays
+		}
+		c, err := read(d, zones, root, taken)
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +153,7 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 }
 
 // ofMembers says whether a property belongs to one pool and cannot be a default.
-func ofMembers(p property) bool { return p.word == "primary" || p.word == "backup" }
+func ofMembers(p property) bool { return p.word == "primary" || p.word == "backup" || p.word == "from" }
 
 // own is the config of a directive that has a pool of its own; c holds the defaults.
 func (c config) own(d directive, zones []string, root string, taken map[string]position) (*config, error) {
@@ -156,6 +167,11 @@ func (c config) own(d directive, zones []string, root string, taken map[string]p
 	if len(c.Tiers) == 0 || len(c.Tiers[0]) == 0 {
 		return nil, d.errorf("pool %q has no primary member, want at least one IP address", c.names[0])
 	}
+	for _, word := range []string{"allow", "limit"} {
+		if p, said := c.said[word]; said {
+			return nil, p.errorf("%s %q in a pool with addresses of its own, want it beside from next", word, p.args[0])
+		}
+	}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -168,6 +184,50 @@ func (c config) own(d directive, zones []string, root string, taken map[string]p
 		return nil, err
 	}
 	return &c, c.members()
+}
+
+// overlay is the config of a directive that has from next; c holds the defaults. taken are the names of
+// the overlays so far: those of pools may lie in them.
+func (c config) overlay(d directive, zones []string, root string, taken map[string]position) (*config, error) {
+	c.position = d.position
+	_, told := c.said["fallback"]
+	if len(d.args) == 0 {
+		d.args = zones
+	}
+	if err := c.arguments(d, zones, taken); err != nil {
+		return nil, err
+	}
+	if err := c.read(d); err != nil {
+		return nil, err
+	}
+	if len(c.Tiers) > 0 {
+		at := c.tierAt[len(c.tierAt)-1]
+		return nil, c.said["from"].errorf("from %q beside the addresses of %s:%d, want one or the other", "next", at.file, at.line)
+	}
+	for i, name := range c.names {
+		if strings.HasPrefix(name, "*.") {
+			return nil, d.errorf("wildcard %q with from next, want %q: it is for all names at and below that", d.args[i], name[2:])
+		}
+	}
+	if _, said := c.said["fallback"]; !said && !told {
+		c.Fallback = fallbackOf("next")
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if err := c.parseProbes(strings.TrimSuffix(c.names[0], "."), root); err != nil {
+		return nil, err
+	}
+	for i, spec := range c.specs {
+		if _, err := spec.Target(netip.AddrPort{}); err != nil {
+			at := d.position
+			if len(c.probes) > 0 {
+				at = c.probes[i].position
+			}
+			return nil, at.errorf("probe %q has no port, and neither have the next plugin's answers, want one such as tcp://:443", spec.Word)
+		}
+	}
+	return &c, nil
 }
 
 // arguments reads the directive's own line: names first, then the addresses of the first tier. taken are
@@ -385,19 +445,49 @@ func (c *config) order(p property) error {
 	return nil
 }
 
-func (c *config) prefer(p property) error {
-	c.Prefer = nil
+func (c *config) prefer(p property) (err error) {
+	c.Prefer, err = p.networks()
+	return err
+}
+
+func (c *config) allowed(p property) (err error) {
+	c.allow, err = p.networks()
+	return err
+}
+
+// networks reads the property's values, each a network and none of them twice.
+func (p property) networks() ([]netip.Prefix, error) {
+	networks := make([]netip.Prefix, 0, len(p.args))
 	for _, arg := range p.args {
 		network, err := netip.ParsePrefix(arg)
 		if err != nil || network.Addr().Is4In6() {
-			return p.errorf("prefer %q, want a network such as 192.0.2.0/24", arg)
+			return nil, p.errorf("%s %q, want a network such as 192.0.2.0/24", p.word, arg)
 		}
-		if slices.Contains(c.Prefer, network.Masked()) {
-			return p.errorf("prefer %q stands here twice", arg)
+		if slices.Contains(networks, network.Masked()) {
+			return nil, p.errorf("%s %q stands here twice", p.word, arg)
 		}
-		c.Prefer = append(c.Prefer, network.Masked())
+		networks = append(networks, network.Masked())
 	}
-	return nil
+	return networks, nil
+}
+
+func (c *config) fromNext(p property) error {
+	if p.args[0] != "next" {
+		return p.errorf("from %q, want next", p.args[0])
+	}
+	c.from = true
+	return p.takes(1)
+}
+
+// maxLimit is how many addresses the probing of one process is made for.
+const maxLimit = 100_000
+
+func (c *config) limited(p property) (err error) {
+	if err := p.takes(1); err != nil {
+		return err
+	}
+	c.limit, err = p.count(p.args[0], maxLimit)
+	return err
 }
 
 // fallbacks are the words of the fallback property; anything else has to be addresses.
@@ -412,10 +502,16 @@ var fallbacks = map[string]pool.Fallback{
 	"next":     {Reply: pool.Next},
 }
 
+// fallbackOf is the fallback of a word.
+func fallbackOf(word string) pool.Fallback {
+	f := fallbacks[word]
+	f.Word = word
+	return f
+}
+
 func (c *config) fallback(p property) error {
-	if f, ok := fallbacks[p.args[0]]; ok {
-		c.Fallback = f
-		c.Fallback.Word = p.args[0]
+	if _, ok := fallbacks[p.args[0]]; ok {
+		c.Fallback = fallbackOf(p.args[0])
 		return p.takes(1)
 	}
 	c.Fallback = pool.Fallback{Members: pool.Others, Word: strings.Join(p.args[:min(len(p.args), maxShown)], " ")}

@@ -95,6 +95,9 @@ func told(c *config) string {
 		{"ttl from", c.MinTTL, d.MinTTL},
 		{"ttl to", c.MaxTTL, d.MaxTTL},
 		{"startup", c.startup, d.startup},
+		{"from", c.from, d.from},
+		{"allow", fmt.Sprint(c.allow), "[]"},
+		{"limit", c.limit, d.limit},
 	} {
 		if v.got != v.want {
 			said = append(said, fmt.Sprintf("%s %v", v.word, v.got))
@@ -120,6 +123,9 @@ const (
 // inBlock is the directive with one property.
 func inBlock(property string) string { return www + " {\n" + property + "\n}" }
 
+// over is an overlay with more properties.
+func over(properties string) string { return "failover {\nprobe tcp://:443\n" + properties + "\n}" }
+
 func TestConfigRight(t *testing.T) {
 	tests := []struct {
 		name       string
@@ -128,6 +134,29 @@ func TestConfigRight(t *testing.T) {
 		want       string
 	}{
 		{name: "the shortest", directives: www, want: made},
+		{
+			name:       "an overlay over all zones",
+			keys:       []string{"example.org", "example.net:1053"},
+			directives: over("from next"),
+			want:       "example.org. example.net. = ; tcp:// port 443; fallback next; from true",
+		},
+		{
+			name:       "an overlay over the root",
+			keys:       []string{"."},
+			directives: over("from next"),
+			want:       ". = ; tcp:// port 443; fallback next; from true",
+		},
+		{
+			name:       "an overlay with names, beside a pool in it and one at its apex",
+			directives: "failover Apps.example.org {\nfrom next\nprobe http:///healthz\nprobe https://:8443\nlimit 5\nallow 10.0.0.0/8\nfallback none\n}\nfailover apps.example.org www.apps.example.org 192.0.2.10:443",
+			want: "apps.example.org. = ; http://apps.example.org/healthz status 200-399; https://apps.example.org/ status 200-399 port 8443; fallback none; from true; allow [10.0.0.0/8]; limit 5\n" +
+				"apps.example.org. www.apps.example.org. = 192.0.2.10:443; tcp://",
+		},
+		{
+			name:       "an overlay by the defaults",
+			directives: "failover {\nfallback servfail\nprobe tcp://:80\nallow 10.0.0.0/8\nlimit 7\n}\nfailover {\nfrom next\n}",
+			want:       "example.org. = ; tcp:// port 80; fallback servfail; from true; allow [10.0.0.0/8]; limit 7",
+		},
 		{
 			name:       "one tier on the line",
 			directives: "failover www.example.org 192.0.2.10:443 198.51.100.10:443",
@@ -429,7 +458,7 @@ func TestSetupErrors(t *testing.T) {
 func TestConfigWrong(t *testing.T) {
 	const (
 		addr     = "want one such as 192.0.2.10, 192.0.2.10:443 or [2001:db8::10]:443"
-		words    = "want one of answer, backup, fall, fallback, hold, interval, min, order, prefer, primary, probe, recheck, rise, startup, timeout, ttl"
+		words    = "want one of allow, answer, backup, fall, fallback, from, hold, interval, limit, min, order, prefer, primary, probe, recheck, rise, startup, timeout, ttl"
 		kinds    = "want one of http, https, tcp, tls"
 		unicast  = "is not the address of one host, want a unicast address"
 		label    = "want a host name label: letters, digits and hyphens"
@@ -458,9 +487,27 @@ func TestConfigWrong(t *testing.T) {
 		{inBlock("primery 192.0.2.1"), 2, `unknown property "primery", ` + words},
 		{inBlock("Rise 2"), 2, `unknown property "Rise", ` + words},
 		{inBlock(`"" 2`), 2, `unknown property "", ` + words},
-		{inBlock("from next"), 2, `unknown property "from", ` + words},
-		{inBlock("allow 192.0.2.0/24"), 2, `unknown property "allow", ` + words},
-		{inBlock("limit 100"), 2, `unknown property "limit", ` + words},
+		{inBlock("from next"), 2, `from "next" beside the addresses of Testfile:1, want one or the other`},
+		{"failover www.example.org {\nfrom next\nbackup 192.0.2.1\n}", 2, `from "next" beside the addresses of Testfile:3, want one or the other`},
+		{inBlock("allow 192.0.2.0/24"), 2, `allow "192.0.2.0/24" in a pool with addresses of its own, want it beside from next`},
+		{inBlock("limit 100"), 2, `limit "100" in a pool with addresses of its own, want it beside from next`},
+		{over("from file"), 3, `from "file", want next`},
+		{over("from next next"), 3, `from has "next" after its value, want nothing there`},
+		{over("from"), 3, `from without a value, want from next`},
+		{"failover {\nfrom next\n}", 1, `probe "tcp://" has no port, and neither have the next plugin's answers, want one such as tcp://:443`},
+		{over("from next\nprobe tls://"), 4, `probe "tls://" has no port, and neither have the next plugin's answers, want one such as tcp://:443`},
+		{over("from next\nallow"), 4, `allow without a value, want allow CIDR...`},
+		{over("from next\nallow 192.0.2.1"), 4, `allow "192.0.2.1", want a network such as 192.0.2.0/24`},
+		{over("from next\nallow ::ffff:192.0.2.0/120"), 4, `allow "::ffff:192.0.2.0/120", want a network such as 192.0.2.0/24`},
+		{over("from next\nallow 192.0.2.0/24 192.0.2.1/24"), 4, `allow "192.0.2.1/24" stands here twice`},
+		{over("from next\nlimit 0"), 4, `limit "0", want a number from 1 to 100000`},
+		{over("from next\nlimit 100001"), 4, `limit "100001", want a number from 1 to 100000`},
+		{over("from next\nlimit 1 2"), 4, `limit has "2" after its value, want nothing there`},
+		{over("from next") + "\n" + over("from next"), 5, `name "example.org." is already in the pool of Testfile:1, want each name once`},
+		{over("from next") + "\nfailover example.org {\nfrom next\n}", 5, `name "example.org" is already in the pool of Testfile:1, want each name once`},
+		{"failover *.example.org {\nfrom next\nprobe tcp://:80\n}", 1, `wildcard "*.example.org" with from next, want "example.org.": it is for all names at and below that`},
+		{"failover www.example.com {\nfrom next\nprobe tcp://:80\n}", 1, `name "www.example.com" is outside of the server block, want a name in example.org.`},
+		{"failover 192.0.2.1 {\nfrom next\nprobe tcp://:80\n}", 1, `a pool without a NAME, want failover NAME... ADDRESS...`},
 		{inBlock("srv https"), 2, `unknown property "srv", ` + words},
 		{inBlock("https"), 2, `unknown property "https", ` + words},
 		{inBlock("failback manual"), 2, `unknown property "failback", ` + words},
@@ -475,8 +522,8 @@ func TestConfigWrong(t *testing.T) {
 		{inBlock("rise 2\n\n# and\nriser 2"), 5, `unknown property "riser", ` + words},
 
 		// The directive's own line.
-		{"failover", 1, "no pool in this server block, want failover NAME... ADDRESS..."},
-		{"failover {\nrise 2\n}", 1, "no pool in this server block, want failover NAME... ADDRESS..."},
+		{"failover", 1, "no pool in this server block, want failover NAME... ADDRESS..., or from next"},
+		{"failover {\nrise 2\n}", 1, "no pool in this server block, want failover NAME... ADDRESS..., or from next"},
 		{"failover 192.0.2.10:443", 1, noName},
 		{"failover {\nprimary 192.0.2.10:443\n}", 1, noName},
 		{"failover {\nbackup 192.0.2.10:443\n}", 1, noName},
@@ -745,14 +792,18 @@ func TestConfigProperties(t *testing.T) {
 		"fallback": {"fallback last", "fallback first"},
 		"ttl":      {"ttl 1 2", "ttl 2 1"},
 		"startup":  {"startup 5s", "startup 1h"},
+		"from":     {"from next", "from last"},
+		"allow":    {"from next\nallow 192.0.2.0/24", "allow 192.0.2.0"},
+		"limit":    {"from next\nlimit 5", "limit 0"},
 	}
 	if got, want := slices.Sorted(maps.Keys(examples)), slices.Sorted(maps.Keys(properties)); !slices.Equal(got, want) {
 		t.Fatalf("Examples of %v, want them of %v", got, want)
 	}
 	for word, e := range examples {
 		members := "192.0.2.10:443"
-		if word == "primary" {
+		if slices.Contains([]string{"primary", "from", "allow", "limit"}, word) {
 			members = ""
+			e.right += "\nprobe tcp://:80"
 		}
 		if _, err := configured("failover www.example.org "+members+" {\n"+e.right+"\n}", "example.org"); err != nil {
 			t.Errorf("Right property %q is refused: %v", e.right, err)

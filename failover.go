@@ -31,7 +31,8 @@ type Failover struct {
 
 // block is what the failover directives of one server block come to.
 type block struct {
-	names      *names // never written to after setup
+	names      *names   // never written to after setup, nor is
+	overlays   overlays // this
 	pools      []*livePool
 	bypass     []string
 	generation *generation
@@ -43,14 +44,27 @@ type block struct {
 
 // newBlock makes a server block's pools and adds them to the generation.
 func newBlock(g *generation, configs []*config, zones []string, key string) *block {
-	pools := make([]*livePool, 0, len(configs))
-	var all []string
+	var (
+		pools []*livePool
+		over  []*overlay
+		all   []string
+	)
 	for _, c := range configs {
+		if c.from {
+			over = append(over, newOverlay(c, key))
+			continue
+		}
 		pools = append(pools, newLivePool(c, key))
 		all = append(all, c.names...)
 	}
-	g.pools = append(g.pools, pools...)
-	return &block{names: makeNames(pools, zones, g.zone), pools: pools, bypass: bypassZones(all), generation: g}
+	g.pools, g.overlays = append(g.pools, pools...), append(g.overlays, over...)
+	return &block{
+		names:      makeNames(pools, zones, g.zone),
+		overlays:   makeOverlays(over, zones, g.zone),
+		pools:      pools,
+		bypass:     bypassZones(all),
+		generation: g,
+	}
 }
 
 // Name implements the plugin.Handler interface.
@@ -97,7 +111,7 @@ func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Ms
 // for: a zone file may know more of it. It says NODATA where the next plugin has no such name.
 func (f Failover) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone) (int, error) {
 	e := &existing{watched: watched{ResponseWriter: w}, query: r, zone: z}
-	rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, e, r)
+	rcode, err := f.next(ctx, e, r)
 	if e.written || !isUnknown(rcode, err) {
 		return rcode, err
 	}
@@ -110,18 +124,26 @@ func (f Failover) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.M
 func (f Failover) serveUnknown(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string) (int, error) {
 	e, next := f.names.closest(name)
 	if e == nil {
-		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+		return f.next(ctx, w, r)
 	}
 	if e.wildcard != nil && !f.existsBelow(ctx, w, r, name, next) {
 		return f.serveWildcard(ctx, w, r, e, name == next)
 	}
 	passed := &watched{ResponseWriter: w}
-	rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, passed, r)
+	rcode, err := f.next(ctx, passed, r)
 	if passed.written || !isUnknown(rcode, err) {
 		return rcode, err
 	}
 	w.WriteMsg(negative(r, e.zone, dns.RcodeNameError))
 	return dns.RcodeSuccess, nil
+}
+
+// next has the next plugins answer, with their addresses put right where an overlay covers the name.
+func (f Failover) next(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	if c, ok := f.overlays.find(strings.ToLower(r.Question[0].Name)); ok {
+		w = &overlaid{ResponseWriter: w, covered: c, ctx: ctx, query: r, next: f.Next}
+	}
+	return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
 }
 
 // existsBelow says whether the next plugins have the name that is one label below a wildcard's place: then
@@ -142,7 +164,7 @@ func (f Failover) existsBelow(ctx context.Context, w dns.ResponseWriter, r *dns.
 func (f Failover) serveWildcard(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, e *entry, below bool) (int, error) {
 	if f.zonesBelow && below && asksAddress(r) {
 		k := &known{watched{ResponseWriter: w}}
-		rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, k, r)
+		rcode, err := f.next(ctx, k, r)
 		if k.written || rcode == dns.RcodeServerFailure && !isUnknown(rcode, err) {
 			return rcode, err // a zone that is broken may have the name
 		}
@@ -166,6 +188,8 @@ func (f Failover) Metadata(ctx context.Context, state request.Request) context.C
 	if p != nil {
 		metadata.SetValueFunc(ctx, "failover/pool", func() string { return p.names[0] })
 		metadata.SetValueFunc(ctx, "failover/tier", func() string { return p.now.Load().tier })
+	} else if c, ok := f.overlays.find(name); ok {
+		metadata.SetValueFunc(ctx, "failover/pool", func() string { return c.names[0] })
 	}
 	return ctx
 }

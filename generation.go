@@ -31,6 +31,7 @@ type generation struct {
 	monitor  *monitor.Monitor
 	replaces *generation // the one that answers until this one does; nil: there is none
 	pools    []*livePool
+	overlays []*overlay
 	zones    map[string]*zone // of the pools, by origin
 
 	first   bool        // no other Corefile has been answered by before; set before start
@@ -86,21 +87,27 @@ func (g *generation) start() {
 	replaces := g.replaces
 	process.mu.Unlock()
 
-	before := make(map[string]*livePool)
+	before, beneath := make(map[string]*livePool), make(map[string]*overlay)
 	if replaces != nil {
 		for _, p := range replaces.pools {
 			before[p.key] = p
 		}
+		for _, o := range replaces.overlays {
+			beneath[o.key] = o
+		}
 	}
 	began := time.Now()
 	for _, p := range g.pools {
-		if g.pending[p.startup] == nil {
-			g.pending[p.startup] = new(atomic.Int64)
-		}
-		g.pending[p.startup].Add(1)
+		g.expect(p.startup)
+	}
+	for _, o := range g.overlays {
+		g.expect(o.startup)
 	}
 	for _, p := range g.pools {
 		p.start(g, before[p.key], replaces != nil)
+	}
+	for _, o := range g.overlays {
+		o.start(g, beneath[o.key], replaces != nil)
 	}
 	for left := g.patience(began); left > 0; left = g.patience(began) {
 		select {
@@ -122,9 +129,17 @@ func (g *generation) patience(began time.Time) time.Duration {
 	return longest - time.Since(began)
 }
 
-// poolSettled is called once for every pool, as soon as each of its members has a status.
-func (g *generation) poolSettled(p *livePool) {
-	if g.pending[p.startup].Add(-1) == 0 {
+// expect notes that a pool has to be waited for.
+func (g *generation) expect(startup time.Duration) {
+	if g.pending[startup] == nil {
+		g.pending[startup] = new(atomic.Int64)
+	}
+	g.pending[startup].Add(1)
+}
+
+// settled is called once for every pool, as soon as each of its members has a status.
+func (g *generation) settled(startup time.Duration) {
+	if g.pending[startup].Add(-1) == 0 {
 		select {
 		case g.known <- struct{}{}:
 		default:
@@ -138,10 +153,13 @@ func (g *generation) stop() {
 		for _, p := range g.pools {
 			p.stop()
 		}
+		for _, o := range g.overlays {
+			o.stop()
+		}
 		process.mu.Lock()
 		defer process.mu.Unlock()
 		process.generations = slices.DeleteFunc(process.generations, func(o *generation) bool { return o == g })
-		forgetSeries(g.pools, process.generations)
+		forgetSeries(g, process.generations)
 	})
 }
 
@@ -161,10 +179,19 @@ func (g *generation) reloadFailed() {
 
 // reloaded ends what reload began: g stops, and its successor speaks for itself.
 func (g *generation) reloaded() {
+	successors := g.successors()
+	for _, next := range successors {
+		for _, o := range next.overlays {
+			o.takeOver()
+		}
+	}
 	g.stop()
-	for _, next := range g.successors() {
+	for _, next := range successors {
 		for _, p := range next.pools {
 			p.speak()
+		}
+		for _, o := range next.overlays {
+			o.speak()
 		}
 	}
 }

@@ -10,19 +10,17 @@ import (
 
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
-	"github.com/coredns-failover/failover/plugin/probe"
 )
 
 // livePool is a pool with the checks of its members and the answers that follow from them.
 type livePool struct {
 	pool.Pool
-	names    []string  // it answers for, never empty; the first is its name in metrics
-	title    string    // its name in logs: with the view where there is one
-	serials  []*serial // of the zones of the names
-	key      string    // the same for the same pool in the next generation of the Corefile
-	probes   []probe.Spec
-	settings monitor.Settings
-	startup  time.Duration
+	names   []string  // it answers for, never empty; the first is its name in metrics
+	title   string    // its name in logs: with the view where there is one
+	serials []*serial // of the zones of the names
+	key     string    // the same for the same pool in the next generation of the Corefile
+	inquiry
+	startup time.Duration
 
 	now     atomic.Pointer[snapshot] // replaced, never written to; nil until start
 	stale   atomic.Bool              // something has changed since now was made
@@ -44,13 +42,12 @@ type livePool struct {
 // newLivePool makes a pool that does nothing yet. key is that of its server block.
 func newLivePool(c *config, key string) *livePool {
 	return &livePool{
-		Pool:     c.Pool,
-		names:    c.names,
-		title:    c.names[0],
-		key:      key + " " + c.names[0],
-		probes:   c.specs,
-		settings: c.settings,
-		startup:  c.startup,
+		Pool:    c.Pool,
+		names:   c.names,
+		title:   c.names[0],
+		key:     key + " " + c.names[0],
+		inquiry: inquiry{c.specs, c.settings},
+		startup: c.startup,
 	}
 }
 
@@ -63,10 +60,7 @@ func (p *livePool) start(g *generation, before *livePool, silent bool) {
 	p.checks = make([]*monitor.Check, 0, p.Size()*len(p.probes))
 	for _, tier := range p.Tiers {
 		for _, member := range tier {
-			for _, spec := range p.probes {
-				target, _ := spec.Target(netip.AddrPortFrom(member.Addr, member.Port)) // setup has seen that there is one
-				p.checks = append(p.checks, g.monitor.Acquire(spec.Prober, target, &p.settings, p))
-			}
+			p.checks = p.acquire(p.checks, g.monitor, netip.AddrPortFrom(member.Addr, member.Port), p)
 		}
 	}
 	p.status = make([]monitor.Status, p.Size())
@@ -94,7 +88,7 @@ func (p *livePool) follow(before *livePool) {
 	follower := make(map[int]int)
 	for i := range p.shared {
 		p.shared[i] = -1
-		if j, ok := index[target(p.Member(i))]; ok && slices.EqualFunc(p.probes, before.probes, sameProbe) {
+		if j, ok := index[target(p.Member(i))]; ok && p.asksTheSame(&before.inquiry) {
 			p.shared[i] = j
 			p.status[i] = before.status[j]
 			follower[j] = i
@@ -106,8 +100,6 @@ func (p *livePool) follow(before *livePool) {
 		}
 	}
 }
-
-func sameProbe(a, b probe.Spec) bool { return a.String() == b.String() && a.Port == b.Port }
 
 // speak begins to make known what happens, with what has happened since before fell silent.
 func (p *livePool) speak() {
@@ -185,7 +177,7 @@ func (p *livePool) publish(members []memberState) {
 	}
 	if !p.settled && !slices.ContainsFunc(members, func(s memberState) bool { return s.status == monitor.Unknown }) {
 		p.settled = true
-		p.generation.poolSettled(p)
+		p.generation.settled(p.startup)
 	}
 }
 
@@ -233,15 +225,8 @@ func (p *livePool) announce(members []memberState) bool {
 		if s.status == p.status[i] {
 			continue
 		}
-		why := s.deciding.Why(&p.settings)
-		if len(p.probes) > 1 && s.status == monitor.Down { // to come up takes all of them
-			why = p.probes[s.probe].Word + ": " + why
-		}
-		if s.held > 0 {
-			why += ", held for " + short(p.Hold)
-		}
 		log.Infof("%s %s: %s -> %s (%s); now answering %s",
-			p.title, p.Member(i), p.status[i], s.status, why, p.now.Load().describe(p))
+			p.title, p.Member(i), p.status[i], s.status, p.why(s, p.Hold), p.now.Load().describe(p))
 		transitions.WithLabelValues(p.names[0], s.status.String()).Inc()
 		p.status[i] = s.status
 		news = true
@@ -257,15 +242,6 @@ func (s *snapshot) describe(p *livePool) string {
 	return s.String()
 }
 
-// memberState is what the checks of one member come to.
-type memberState struct {
-	status   monitor.Status
-	held     time.Duration // still to go
-	soonest  time.Duration // that status could change
-	probe    int           // whose check decided
-	deciding *monitor.State
-}
-
 // members reads all checks at one moment and works out what is believed of each member.
 func (p *livePool) members() []memberState {
 	states := make([]monitor.State, len(p.checks))
@@ -274,37 +250,7 @@ func (p *livePool) members() []memberState {
 	per := len(p.probes)
 	members := make([]memberState, len(p.checks)/per)
 	for i := range members {
-		members[i] = p.combine(states[i*per:(i+1)*per], now)
+		members[i] = combine(states[i*per:(i+1)*per], p.Hold, now)
 	}
 	return members
-}
-
-// combine makes one status of a member's checks: all have to pass. It is down when one of them is,
-// and up when all are.
-func (p *livePool) combine(states []monitor.State, now time.Time) memberState {
-	deciding := 0
-	for i, s := range states {
-		if d := states[deciding]; weight(s.Status) > weight(d.Status) || s.Status == d.Status && s.Since.After(d.Since) {
-			deciding = i
-		}
-	}
-	d := &states[deciding]
-	m := memberState{status: d.Status, soonest: d.Soonest, probe: deciding, deciding: d}
-	for _, s := range states {
-		switch {
-		case d.Status != monitor.Down: // any of them can bring it down
-			m.soonest = min(m.soonest, s.Soonest)
-		case s.Status == monitor.Down: // all of these have to come up
-			m.soonest = max(m.soonest, s.Soonest)
-		}
-	}
-	if d.Status == monitor.Up && slices.ContainsFunc(states, func(s monitor.State) bool { return s.Back }) {
-		m.held = max(0, d.Since.Add(p.Hold).Sub(now))
-	}
-	return m
-}
-
-// weight orders the statuses by how much they decide.
-func weight(s monitor.Status) int {
-	return [...]int{monitor.Up: 0, monitor.Unknown: 1, monitor.Down: 2}[s]
 }

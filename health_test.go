@@ -375,7 +375,7 @@ func TestCombine(t *testing.T) {
 		for i := range tc.states {
 			p.probes = append(p.probes, probe.Spec{Prober: &sight{name: fmt.Sprint(i)}})
 		}
-		got := p.combine(tc.states, at(20))
+		got := combine(tc.states, p.Hold, at(20))
 		if got.status != tc.status || got.soonest != tc.soonest || got.held != tc.held {
 			t.Errorf("%s: %s, soonest %d, held %s; want %s, %d, %s", tc.name, got.status, got.soonest, got.held, tc.status, tc.soonest, tc.held)
 		}

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -136,22 +137,37 @@ func (l *seriesList) forget(pool string) {
 	delete(l.byPool, pool)
 }
 
-// forgetSeries deletes the series of the pools that are in none of the generations.
-func forgetSeries(pools []*livePool, generations []*generation) {
+// forgetSeries deletes the series of the pools of a generation that are in none of the others.
+func forgetSeries(gone *generation, generations []*generation) {
 	live := make(map[string]bool)
 	for _, g := range generations {
-		for _, p := range g.pools {
-			live[p.names[0]] = true
+		for name := range g.poolNames() {
+			live[name] = true
 		}
 	}
-	for _, p := range pools {
-		name := p.names[0]
+	for name := range gone.poolNames() {
 		if live[name] {
 			continue
 		}
 		answerSeries.forget(name)
 		for _, to := range []monitor.Status{monitor.Up, monitor.Down} {
 			transitions.DeleteLabelValues(name, to.String())
+		}
+	}
+}
+
+// poolNames are the names of the generation's pools in metrics.
+func (g *generation) poolNames() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, p := range g.pools {
+			if !yield(p.names[0]) {
+				return
+			}
+		}
+		for _, o := range g.overlays {
+			if !yield(o.names[0]) {
+				return
+			}
 		}
 	}
 }
@@ -165,6 +181,8 @@ var (
 		"Gauge of the members by their status.", []string{"pool", "status"}, nil)
 	tier = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "tier"),
 		"Gauge of the tier in use, from 0; -1 is the fallback.", []string{"pool"}, nil)
+	unprobed = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "unprobed_total"),
+		"Counter of the addresses in the next plugins' answers that are not probed, by what keeps them from it.", []string{"pool", "reason"}, nil)
 )
 
 func init() { prometheus.MustRegister(gauges{}) }
@@ -177,12 +195,18 @@ func (gauges) Describe(ch chan<- *prometheus.Desc) {
 	ch <- memberUp
 	ch <- members
 	ch <- tier
+	ch <- unprobed
 }
 
 // Collect implements the prometheus.Collector interface.
 func (gauges) Collect(ch chan<- prometheus.Metric) {
 	for name, r := range process.reports() {
-		ch <- prometheus.MustNewConstMetric(tier, prometheus.GaugeValue, float64(r.tier), name)
+		if r.tier != noTier {
+			ch <- prometheus.MustNewConstMetric(tier, prometheus.GaugeValue, float64(r.tier), name)
+		}
+		for reason, n := range r.unprobed {
+			ch <- prometheus.MustNewConstMetric(unprobed, prometheus.CounterValue, float64(n), name, reason)
+		}
 		var count [3]int
 		for member, status := range r.members {
 			count[status]++
@@ -203,8 +227,27 @@ func (gauges) Collect(ch chan<- prometheus.Metric) {
 // report is the state of the pools of one name. There are several where server blocks with a view
 // each answer for it; then the worst of them is what counts.
 type report struct {
-	tier    int
-	members map[string]monitor.Status
+	tier     int
+	members  map[string]monitor.Status
+	unprobed map[string]uint64 // by the reason
+}
+
+// noTier is the tier in a report of overlays: each set that they choose from may use another.
+const noTier = -2
+
+// reportOf returns the report of a name, and begins it.
+func reportOf(reports map[string]*report, name string) *report {
+	if reports[name] == nil {
+		reports[name] = &report{tier: noTier, members: make(map[string]monitor.Status), unprobed: make(map[string]uint64)}
+	}
+	return reports[name]
+}
+
+// member notes the status of a member, unless a worse one is noted.
+func (r *report) member(m string, status monitor.Status) {
+	if before, ok := r.members[m]; !ok || weight(status) > weight(before) {
+		r.members[m] = status
+	}
 }
 
 func (r *registry) reports() map[string]*report {
@@ -214,6 +257,9 @@ func (r *registry) reports() map[string]*report {
 	for _, g := range r.generations {
 		for _, p := range g.pools {
 			p.reportTo(reports)
+		}
+		for _, o := range g.overlays {
+			o.reportTo(reports)
 		}
 	}
 	return reports
@@ -226,18 +272,25 @@ func (p *livePool) reportTo(reports map[string]*report) {
 	if s == nil || p.silent {
 		return
 	}
-	r := reports[p.names[0]]
-	if r == nil {
-		r = &report{tier: s.choice.Tier, members: make(map[string]monitor.Status, p.Size())}
-		reports[p.names[0]] = r
-	}
-	if s.choice.Tier == pool.InFallback || r.tier != pool.InFallback && s.choice.Tier > r.tier {
+	r := reportOf(reports, p.names[0])
+	if r.tier != pool.InFallback && (s.choice.Tier == pool.InFallback || s.choice.Tier > r.tier) {
 		r.tier = s.choice.Tier
 	}
 	for i, status := range p.status {
-		m := p.Member(i).String()
-		if before, ok := r.members[m]; !ok || weight(status) > weight(before) {
-			r.members[m] = status
-		}
+		r.member(p.Member(i).String(), status)
 	}
+}
+
+func (o *overlay) reportTo(reports map[string]*report) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.silent {
+		return
+	}
+	r := reportOf(reports, o.names[0])
+	for addr, f := range *o.known.Load() {
+		r.member(addr.String(), f.status)
+	}
+	r.unprobed["allow"] += o.notAllowed.Load()
+	r.unprobed["limit"] += o.overflowed.Load()
 }

@@ -51,12 +51,12 @@ func TestReadmeHasEveryProperty(t *testing.T) {
 	syntax := section(t, "Syntax")
 	want := slices.Sorted(maps.Keys(properties))
 
-	_, block, _ := strings.Cut(syntax, "failover NAME... [ADDRESS...] {\n")
+	_, block, _ := strings.Cut(syntax, "failover [NAME...] [ADDRESS...] {\n")
 	block, _, _ = strings.Cut(block, "}\n")
 	if got := slices.Sorted(slices.Values(firsts(`(?m)^    (\w+) `, block))); !slices.Equal(got, want) {
 		t.Errorf("The long form in the README has the properties\n%v, want\n%v", got, want)
 	}
-	if got := slices.Sorted(slices.Values(firsts("(?m)^\\* `(\\w+)` (?:is|are|keeps|puts) ", syntax))); !slices.Equal(got, want) {
+	if got := slices.Sorted(slices.Values(firsts("(?m)^\\* `(\\w+)(?: next)?` (?:is|are|keeps|puts|makes) ", syntax))); !slices.Equal(got, want) {
 		t.Errorf("The README explains the properties\n%v, want\n%v", got, want)
 	}
 	for word, p := range properties {

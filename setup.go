@@ -32,10 +32,16 @@ func setup(c *caddy.Controller) error {
 		if server.Handler("loadbalance") != nil {
 			return plugin.Error("failover", at.errorf("loadbalance in the same server block would shuffle the answers, want a server block of their own for the names, or no loadbalance"))
 		}
+		if len(b.overlays) > 0 && len(handlersBelow(server)) == 0 {
+			return plugin.Error("failover", at.errorf("from next without a plugin that could answer, want one such as file or forward in the same server block"))
+		}
 		b.zonesBelow = zonesBelow(server)
 		if server.ViewName != "" { // known only now
 			for _, p := range b.pools {
 				p.title += " (view " + server.ViewName + ")"
+			}
+			for _, c := range b.overlays {
+				c.title = c.names[0] + " (view " + server.ViewName + ")"
 			}
 		}
 		return nil
@@ -178,9 +184,14 @@ func (all *corefile) key(keys []string) string {
 // zonesBelow says whether any plugin after failover may have zones of its own. The others know what the
 // rest of the world says, and waiting for that would tie a wildcard's answers to the network.
 func zonesBelow(server *dnsserver.Config) bool {
-	handlers := server.Handlers()
-	ours := slices.IndexFunc(handlers, func(h plugin.Handler) bool { return h.Name() == "failover" })
-	return slices.ContainsFunc(handlers[ours+1:], func(h plugin.Handler) bool {
+	return slices.ContainsFunc(handlersBelow(server), func(h plugin.Handler) bool {
 		return !slices.Contains([]string{"loop", "forward", "grpc"}, h.Name())
 	})
+}
+
+// handlersBelow are the plugins after failover.
+func handlersBelow(server *dnsserver.Config) []plugin.Handler {
+	handlers := server.Handlers()
+	ours := slices.IndexFunc(handlers, func(h plugin.Handler) bool { return h.Name() == "failover" })
+	return handlers[ours+1:]
 }

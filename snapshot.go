@@ -30,12 +30,17 @@ func newSnapshot(p *livePool, c pool.Choice) *snapshot {
 	s.v6 = records(p.names[0], c.V6.Addrs, s.ttl)
 	if c.Tier == pool.InFallback {
 		s.tier = "fallback"
-		s.extended = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: "no tier is usable: fallback " + p.Fallback.Word}
-		if c.Stale {
-			s.extended = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeStaleAnswer, ExtraText: "no tier is usable: the last that was"}
-		}
+		s.extended = extendedError(&p.Fallback, c.Stale)
 	}
 	return s
+}
+
+// extendedError is what an answer says about itself when it is the fallback (RFC 8914).
+func extendedError(f *pool.Fallback, stale bool) *dns.EDNS0_EDE {
+	if stale {
+		return &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeStaleAnswer, ExtraText: "no tier is usable: the last that was"}
+	}
+	return &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: "no tier is usable: fallback " + f.Word}
 }
 
 // same says whether both say the same, but for the TTL.
@@ -75,21 +80,33 @@ func owned(rrs []dns.RR, owner string) []dns.RR {
 	if len(rrs) == 0 || rrs[0].Header().Name == owner {
 		return slices.Clip(rrs)
 	}
+	return altered(rrs, func(h *dns.RR_Header) { h.Name = owner })
+}
+
+// altered returns copies of the records of one set, each with its header as alter leaves it. Those of
+// addresses are two pieces of memory.
+func altered(rrs []dns.RR, alter func(*dns.RR_Header)) []dns.RR {
 	mine := make([]dns.RR, len(rrs))
-	if rrs[0].Header().Rrtype == dns.TypeA {
+	switch rrs[0].(type) {
+	case *dns.A:
 		as := make([]dns.A, len(rrs))
 		for i, rr := range rrs {
 			as[i] = *rr.(*dns.A)
-			as[i].Hdr.Name = owner
 			mine[i] = &as[i]
 		}
-		return mine
+	case *dns.AAAA:
+		as := make([]dns.AAAA, len(rrs))
+		for i, rr := range rrs {
+			as[i] = *rr.(*dns.AAAA)
+			mine[i] = &as[i]
+		}
+	default:
+		for i, rr := range rrs {
+			mine[i] = dns.Copy(rr)
+		}
 	}
-	as := make([]dns.AAAA, len(rrs))
-	for i, rr := range rrs {
-		as[i] = *rr.(*dns.AAAA)
-		as[i].Hdr.Name = owner
-		mine[i] = &as[i]
+	for _, rr := range mine {
+		alter(rr.Header())
 	}
 	return mine
 }

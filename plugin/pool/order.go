@@ -27,25 +27,37 @@ func (p *Pool) arrange(tiers [][]Member) (v4, v6 Set) {
 
 // add appends addrs to the set in order: by preference first, then as Order says.
 func (p *Pool) add(s Set, addrs []netip.Addr) Set {
-	slices.SortStableFunc(addrs, func(a, b netip.Addr) int {
-		if c := cmp.Compare(p.preference(a), p.preference(b)); c != 0 || p.Order != Sorted {
-			return c
-		}
-		return a.Compare(b)
-	})
-	if p.Order == Cyclic || p.Order == Random {
-		for i := 1; i < len(addrs); i++ {
-			if p.preference(addrs[i]) != p.preference(addrs[i-1]) {
-				s.Runs = append(s.Runs, len(s.Addrs)+i)
-			}
-		}
-		if len(addrs) > 0 {
-			s.Runs = append(s.Runs, len(s.Addrs)+len(addrs))
+	slices.SortStableFunc(addrs, p.compare)
+	if p.turns() {
+		for _, end := range p.runs(addrs) {
+			s.Runs = append(s.Runs, len(s.Addrs)+end)
 		}
 	}
 	s.Addrs = append(s.Addrs, addrs...)
 	return s
 }
+
+// runs returns the end of each run of addresses, in order, that are preferred alike.
+func (p *Pool) runs(addrs []netip.Addr) []int {
+	var ends []int
+	for i := range addrs {
+		if i+1 == len(addrs) || p.preference(addrs[i]) != p.preference(addrs[i+1]) {
+			ends = append(ends, i+1)
+		}
+	}
+	return ends
+}
+
+// compare is the order of two addresses, as slices.SortStableFunc wants it: 0 is that in which they came.
+func (p *Pool) compare(a, b netip.Addr) int {
+	if c := cmp.Compare(p.preference(a), p.preference(b)); c != 0 || p.Order != Sorted {
+		return c
+	}
+	return a.Compare(b)
+}
+
+// turns says whether the order differs from answer to answer.
+func (p *Pool) turns() bool { return p.Order == Cyclic || p.Order == Random }
 
 // preference is the place of the first preferred network that holds a.
 func (p *Pool) preference(a netip.Addr) int {

@@ -157,7 +157,7 @@ func (p *Pool) Member(i int) Member {
 func (p *Pool) Choose(health []Health, last []int) Choice {
 	chosen, least, first, begin := InFallback, time.Duration(math.MaxInt64), 0, 0
 	for tier, members := range p.Tiers {
-		if wait, ok := p.wait(health[first : first+len(members)]); ok && wait < least {
+		if wait, ok := wait(health[first:first+len(members)], p.Min.Of(len(members))); ok && wait < least {
 			chosen, least, begin = tier, wait, first
 		}
 		first += len(members)
@@ -169,7 +169,7 @@ func (p *Pool) Choose(health []Health, last []int) Choice {
 	c := Choice{Tier: chosen, TTL: p.ttl(health[:begin+len(members)], least, p.Hold)}
 	c.Used = make([]int, 0, len(members))
 	for i := range members {
-		if h := health[begin+i]; h.Up && h.Held <= least {
+		if health[begin+i].use(least) {
 			c.Used = append(c.Used, begin+i)
 		}
 	}
@@ -177,9 +177,10 @@ func (p *Pool) Choose(health []Health, last []int) Choice {
 	return c
 }
 
-// wait is how long it takes until enough members of a tier are up and no longer held; not ok is for ever.
-func (p *Pool) wait(tier []Health) (wait time.Duration, ok bool) {
-	usable, need := 0, p.Min.Of(len(tier))
+// wait is how long it takes until the members of a tier that it needs are up and no longer held; not ok is
+// for ever.
+func wait(tier []Health, need int) (least time.Duration, ok bool) {
+	usable := 0
 	var held []time.Duration
 	for _, h := range tier {
 		switch {

@@ -1,0 +1,375 @@
+package failover
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/pool"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// forgetAfter is how long an address is kept that no answer has had in it.
+	forgetAfter = 10 * time.Minute
+
+	// sweep is how often that is looked at. An address goes up to this much later.
+	sweep = 30 * time.Second
+
+	// maxFresh is how many addresses may wait to be taken up; what finds no room comes again with the
+	// next answer.
+	maxFresh = 1024
+)
+
+// overlay is a pool whose members are what the next plugins answer for a name and all names below it.
+//
+// It keeps addresses and no names: what is believed of an address does not depend on the name that it was
+// found under, and a flood of names costs nothing.
+type overlay struct {
+	pool.Pool // without Tiers
+	inquiry
+	names   []string // it is for these and all below them; the first is its name in metrics
+	title   string   // its name in logs: with the view where there is one
+	key     string   // the same for the same overlay in the next generation of the Corefile
+	startup time.Duration
+	allow   []netip.Prefix // what may be probed; nil: see mayProbe
+	limit   int            // how many addresses are kept at most
+
+	known   atomic.Pointer[map[netip.Addr]*found] // replaced, never written to
+	fresh   chan netip.Addr                       // found by queries, to be taken up
+	age     atomic.Uint32                         // in sweeps
+	turn    atomic.Uint32                         // see turns
+	counted counters
+
+	// These count what is passed on without being probed.
+	notAllowed, overflowed atomic.Uint64
+
+	mu         sync.Mutex // guards the rest, among writers
+	generation *generation
+	silent     bool     // the generation before speaks for both
+	before     *overlay // this overlay in that generation, while silent; nil: it has none
+	unsure     int      // addresses taken over, without a status yet, that start has to wait for
+	full       bool     // as last made known
+	cancel     context.CancelFunc
+	wg         sync.WaitGroup
+}
+
+// found is an address that an answer had in it: a member.
+type found struct {
+	overlay *overlay
+	addr    netip.Addr
+	asked   atomic.Uint32 // the overlay's age when it was in an answer last
+	turn    atomic.Uint32 // see turns; that of the first address is its set's
+	belief  atomic.Pointer[belief]
+
+	// These are guarded by overlay.mu.
+	checks []*monitor.Check // nil: it has been forgotten
+	status monitor.Status   // as last made known
+	unsure bool             // it counts in overlay.unsure
+}
+
+// belief is what is believed of an address. It never changes.
+type belief struct {
+	status  monitor.Status
+	since   time.Time     // the status began; zero while unknown
+	until   time.Time     // it is held; zero: it is not
+	soonest time.Duration // the status could change
+}
+
+// overlays are those of a server block, by the names that they are for.
+type overlays map[string]covered
+
+// covered is a name that an overlay is for, and the zone of the server block that it lies in.
+type covered struct {
+	*overlay
+	zone *zone
+}
+
+// makeOverlays builds the overlays of one server block; see makeNames.
+func makeOverlays(all []*overlay, zones []string, inZone func(origin string) *zone) overlays {
+	names := make(overlays)
+	for _, o := range all {
+		for _, name := range o.names {
+			origin := zoneOf(name, zones)
+			if origin == "." {
+				origin = name // nobody's server block is the authority for the root
+			}
+			z := inZone(origin)
+			z.ttl = min(z.ttl, uint32(o.MinTTL.Seconds()))
+			names[name] = covered{o, z}
+		}
+	}
+	return names
+}
+
+// find returns what covers a name, given in lower case; the longest of several.
+func (o overlays) find(name string) (c covered, ok bool) {
+	if len(o) == 0 {
+		return c, false
+	}
+	for off, end := 0, false; !end; off, end = dns.NextLabel(name, off) {
+		if c, ok = o[name[off:]]; ok {
+			return c, true
+		}
+	}
+	c, ok = o["."]
+	return c, ok
+}
+
+// newOverlay makes an overlay that does nothing yet. key is that of its server block.
+func newOverlay(c *config, key string) *overlay {
+	o := &overlay{
+		Pool:    c.Pool,
+		inquiry: inquiry{c.specs, c.settings},
+		names:   c.names,
+		title:   c.names[0],
+		key:     key + " " + c.names[0],
+		startup: c.startup,
+		allow:   c.allow,
+		limit:   c.limit,
+		fresh:   make(chan netip.Addr, maxFresh),
+	}
+	o.known.Store(&map[netip.Addr]*found{})
+	return o
+}
+
+// start takes over what before has found, and begins to take up what queries find. before is this
+// overlay's predecessor, which is still answering, or nil. An overlay that starts silent leaves it to
+// speak to say what happens.
+func (o *overlay) start(g *generation, before *overlay, silent bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.generation, o.silent, o.before = g, silent, before
+	for _, f := range o.follow() {
+		if f.unsure = f.belief.Load().status == monitor.Unknown; f.unsure {
+			o.unsure++
+		}
+	}
+	if o.unsure == 0 {
+		g.settled(o.startup)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	o.cancel = cancel
+	o.wg.Go(func() { o.run(ctx) })
+}
+
+// takeOver is called when before has got its last query and is about to stop: it may have found more
+// since start.
+func (o *overlay) takeOver() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.follow()
+}
+
+// speak begins to make known what happens, with what has happened since before fell silent.
+func (o *overlay) speak() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.cancel == nil {
+		return
+	}
+	o.follow()
+	o.silent, o.before = false, nil
+	for _, f := range *o.known.Load() {
+		o.announce(f, o.member(f))
+	}
+}
+
+// follow takes over the addresses of before, and what it has made known of them, and returns the new ones.
+func (o *overlay) follow() []*found {
+	if o.before == nil {
+		return nil
+	}
+	o.before.mu.Lock()
+	defer o.before.mu.Unlock()
+	known, same := maps.Clone(*o.known.Load()), o.asksTheSame(&o.before.inquiry)
+	var added []*found
+	for addr, theirs := range *o.before.known.Load() {
+		ours := known[addr]
+		if ours == nil {
+			if len(known) >= o.limit || !o.mayProbe(addr) {
+				continue
+			}
+			ours = o.find(addr)
+			ours.asked.Store(o.age.Load() - (o.before.age.Load() - theirs.asked.Load())) // it wraps
+			known[addr] = ours
+			added = append(added, ours)
+		}
+		if same {
+			ours.status = theirs.status
+		}
+	}
+	o.known.Store(&known)
+	return added
+}
+
+// stop ends what start began. What is known stays: queries may still be on their way.
+func (o *overlay) stop() {
+	o.mu.Lock()
+	cancel := o.cancel
+	o.cancel = nil
+	o.mu.Unlock()
+	if cancel == nil {
+		return
+	}
+	cancel()
+	o.wg.Wait()
+	o.mu.Lock()
+	checks := make(map[*found][]*monitor.Check)
+	for _, f := range *o.known.Load() {
+		checks[f], f.checks = f.checks, nil
+	}
+	o.mu.Unlock()
+	o.release(checks)
+}
+
+// release gives up checks. It is called without o.mu: the last release of all waits for probes, which
+// call Changed.
+func (o *overlay) release(checks map[*found][]*monitor.Check) {
+	for f, all := range checks {
+		for _, c := range all {
+			o.generation.monitor.Release(c, f)
+		}
+	}
+}
+
+// run takes up what queries find, and forgets what they do not find any more.
+func (o *overlay) run(ctx context.Context) {
+	ticker := time.NewTicker(sweep)
+	defer ticker.Stop()
+	for {
+		select {
+		case addr := <-o.fresh:
+			o.takeUp(addr)
+		case <-ticker.C:
+			o.release(o.forget())
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// takeUp begins to probe an address, and those that wait behind it.
+func (o *overlay) takeUp(addr netip.Addr) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	known := maps.Clone(*o.known.Load())
+	for range maxFresh { // in a flood there would be no end to it
+		if known[addr] == nil && len(known) < o.limit {
+			known[addr] = o.find(addr)
+		}
+		select {
+		case addr = <-o.fresh:
+			continue
+		default:
+		}
+		break
+	}
+	o.publish(known)
+}
+
+// find begins to probe an address.
+func (o *overlay) find(addr netip.Addr) *found {
+	f := &found{overlay: o, addr: addr}
+	f.asked.Store(o.age.Load())
+	f.checks = o.acquire(nil, o.generation.monitor, netip.AddrPortFrom(addr, 0), f)
+	o.believe(f)
+	return f
+}
+
+// forget drops the addresses that no answer has had in it for long, and returns their checks.
+func (o *overlay) forget() map[*found][]*monitor.Check {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	age, known := o.age.Add(1), maps.Clone(*o.known.Load())
+	dropped := make(map[*found][]*monitor.Check)
+	for addr, f := range known {
+		if age-f.asked.Load() > uint32(forgetAfter/sweep) {
+			dropped[f], f.checks = f.checks, nil
+			delete(known, addr)
+		}
+	}
+	o.publish(known)
+	return dropped
+}
+
+// publish gives queries what is known now.
+func (o *overlay) publish(known map[netip.Addr]*found) {
+	o.known.Store(&known)
+	full := len(known) >= o.limit
+	if o.silent || full == o.full {
+		return
+	}
+	o.full = full
+	if full {
+		log.Warningf("%s keeps %d addresses, which is its limit: others go unprobed", o.title, o.limit)
+	} else {
+		log.Infof("%s keeps %d addresses, with a limit of %d: others are probed again", o.title, len(known), o.limit)
+	}
+}
+
+// Changed takes note of what is believed now. The monitor calls it.
+func (f *found) Changed() {
+	f.overlay.mu.Lock()
+	defer f.overlay.mu.Unlock()
+	if f.checks != nil {
+		f.overlay.announce(f, f.overlay.believe(f))
+	}
+}
+
+// believe gives queries what is believed of an address now.
+func (o *overlay) believe(f *found) *memberState {
+	s := o.member(f)
+	b := &belief{status: s.status, since: s.deciding.Since, soonest: s.soonest}
+	if s.held > 0 {
+		b.until = time.Now().Add(s.held)
+	}
+	f.belief.Store(b)
+	if f.unsure && s.status != monitor.Unknown {
+		f.unsure = false
+		if o.unsure--; o.unsure == 0 {
+			o.generation.settled(o.startup)
+		}
+	}
+	return s
+}
+
+// member reads the checks of an address.
+func (o *overlay) member(f *found) *memberState {
+	states := make([]monitor.State, len(f.checks))
+	o.generation.monitor.States(f.checks, states)
+	s := combine(states, o.Hold, time.Now())
+	return &s
+}
+
+// announce makes a transition known, by one line in the log and one count.
+func (o *overlay) announce(f *found, s *memberState) {
+	if o.silent || s.status == f.status {
+		return
+	}
+	consequence := ""
+	switch {
+	case s.status == monitor.Down:
+		consequence = "; now left out where others are up"
+	case f.status == monitor.Down && s.held == 0:
+		consequence = "; now answered again"
+	}
+	log.Infof("%s %s: %s -> %s (%s)%s", o.title, f.addr, f.status, s.status, o.why(s, o.Hold), consequence)
+	transitions.WithLabelValues(o.names[0], s.status.String()).Inc()
+	f.status = s.status
+}
+
+// health is what a choice has to know of an address.
+func (f *found) health() pool.Health {
+	b := f.belief.Load()
+	h := pool.Health{Up: b.status != monitor.Down, Next: b.soonest}
+	if !b.until.IsZero() {
+		h.Held = max(0, time.Until(b.until))
+	}
+	return h
+}
