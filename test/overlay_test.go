@@ -135,26 +135,30 @@ func settles(t testing.TB, s *server, name string, want ...string) {
 	}
 }
 
-// dies stops a member and waits until that is known. One that nobody has asked for yet has to be asked for.
-func dies(t testing.TB, h *host) {
+// dies stops members and waits until that is known. Those that nobody has asked for yet have to be asked for.
+func dies(t testing.TB, hosts ...*host) {
 	t.Helper()
-	changes(t, h, h.stop, "-> down")
+	change(t, hosts, (*host).stop, "-> down")
 }
 
-// returns starts a member and waits until that is known.
-func returns(t testing.TB, h *host) {
+// returns starts members and waits until that is known.
+func returns(t testing.TB, hosts ...*host) {
 	t.Helper()
-	changes(t, h, h.start, "-> up")
+	change(t, hosts, (*host).start, "-> up")
 }
 
-func changes(t testing.TB, h *host, change func(), text string) {
+func change(t testing.TB, hosts []*host, what func(*host), text string) {
 	t.Helper()
 	lines := record(t)
-	host, _, _ := net.SplitHostPort(h.addr)
-	change()
-	eventually(t, bound, host+" is said to be "+text, func() bool {
-		return slices.ContainsFunc(lines(" "+host+": "), func(line string) bool { return strings.Contains(line, text) })
-	})
+	for _, h := range hosts {
+		what(h)
+	}
+	for _, h := range hosts {
+		host, _, _ := net.SplitHostPort(h.addr)
+		eventually(t, bound, host+" is said to be "+text, func() bool {
+			return slices.ContainsFunc(lines(" "+host+": "), func(line string) bool { return strings.Contains(line, text) })
+		})
+	}
 }
 
 // taken waits until the members in the A and AAAA records of a name have a status.
@@ -202,7 +206,7 @@ func wantSame(t testing.TB, s *server, query *dns.Msg, ttl uint32) {
 }
 
 // asIs are the TTLs of what an overlay does not touch.
-const asIs = 1 << 31
+const asIs = 1<<31 - 1
 
 // An overlay takes its members from whatever answers: those that are up are answered, in the plugin's own order.
 func TestOverlay(t *testing.T) {
@@ -371,7 +375,7 @@ func texts(rrs []dns.RR) []string {
 
 // Addresses that come along are put right as well, but never to nothing, whatever the fallback is.
 func TestOverlayAdditional(t *testing.T) {
-	for _, fallback := range []string{"next", "all", "last", "none", "nxdomain", "servfail", "127.0.0.99"} {
+	for _, fallback := range []string{"next", "none", "servfail"} {
 		t.Run(fallback, func(t *testing.T) {
 			hosts := threeKin(t)
 			s := start(t, block(over(hosts, "fallback "+fallback), overlayFile(t)))
@@ -398,8 +402,7 @@ func TestOverlayAdditional(t *testing.T) {
 			}
 			want(dns.TypeSRV, "_http._tcp.example.org.", "www.example.org. 127.0.0.2", "www.example.org. 127.0.0.4", "single.example.org. 127.0.0.3")
 			want(dns.TypeMX, "example.org.", "www.example.org. 127.0.0.2", "www.example.org. 127.0.0.4", "single.example.org. 127.0.0.3")
-			dies(t, hosts[1])
-			dies(t, hosts[2])
+			dies(t, hosts[1:3]...)
 			want(dns.TypeSRV, "_http._tcp.example.org.", "www.example.org. 127.0.0.3", "www.example.org. 127.0.0.2", "www.example.org. 127.0.0.4", "single.example.org. 127.0.0.3")
 			hint := s.ask("svc.example.org.", dns.TypeHTTPS)
 			if got := texts(hint.Answer); len(got) != 1 || !strings.HasSuffix(got[0], `alpn="h2" ipv4hint="127.0.0.3,127.0.0.2"`) {
@@ -498,9 +501,7 @@ func TestOverlayLarge(t *testing.T) {
 	truncated(addrs)
 	wantSame(t, s, question("large.example.org.", dns.TypeA), overlayTTL)
 	taken(t, s, "example.org.", "up", n, "large.example.org.")
-	for _, i := range []int{0, 2, 499} {
-		dies(t, hosts[i])
-	}
+	dies(t, hosts[0], hosts[2], hosts[499])
 	left := slices.Concat(addrs[1:2], addrs[3:499])
 	truncated(left)
 }
