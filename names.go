@@ -17,6 +17,7 @@ type names struct {
 // entry is one existing name.
 type entry struct {
 	pool     *livePool // nil: an empty non-terminal, or the apex of a zone
+	as       *role     // of the name to the pool; nil: it is one of the pool's own
 	wildcard *livePool // answers for names below this one that do not exist; nil: none
 	zone     *zone     // it lies in
 }
@@ -47,6 +48,12 @@ func makeNames(pools []*livePool, zones []string, inZone func(origin string) *zo
 				e = n.add(name, z) // exists, too (RFC 4592, section 2.2.1)
 			}
 			e.pool = p
+			for prefix, as := range p.derived {
+				if !below {
+					made := n.add(prefix+name, z)
+					made.pool, made.as = p, as
+				}
+			}
 			origins[origin] = true
 		}
 	}
@@ -96,6 +103,9 @@ func (n *names) find(name string) *entry { return n.entries[name] }
 // 3.3.1), and next, what is one label below it: the name itself, or a name above that. The entry is nil
 // where the name lies in no zone of a pool.
 func (n *names) closest(name string) (e *entry, next string) {
+	if len(n.entries) == 0 {
+		return nil, name
+	}
 	next = name
 	for off, end := dns.NextLabel(name, 0); !end; off, end = dns.NextLabel(name, off) {
 		if e := n.entries[name[off:]]; e != nil {
