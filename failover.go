@@ -93,15 +93,29 @@ func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Ms
 		return f.serveOther(ctx, w, r, name, z)
 	}
 	if as != nil && as.targets != nil {
-		w.WriteMsg(p.targets(r, z, as))
-		return dns.RcodeSuccess, nil
+		return f.reply(ctx, w, r, name, z, p.targets(r, z, as))
 	}
 	s := p.now.Load()
 	p.counted.add(ctx, p.names[0], s.tier)
 	if s.choice.Reply == pool.Next {
 		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
 	}
-	w.WriteMsg(p.answer(r, z, s, as))
+	return f.reply(ctx, w, r, name, z, p.answer(r, z, s, as))
+}
+
+// reply writes the answer of a pool. What it denies may be there in the next plugins' zone, if any type will
+// do; and a denial comes with the SOA of that zone where they have it, for a zone has but one.
+func (f Failover) reply(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, z *zone, m *dns.Msg) (int, error) {
+	if denied := len(m.Answer) == 0 && len(m.Ns) > 0; denied && f.zonesBelow {
+		if r.Question[0].Qtype == dns.TypeANY && m.Rcode == dns.RcodeSuccess {
+			return f.serveOther(ctx, w, r, name, z)
+		}
+		if soa := soaBelow(ctx, w, r, f.Next, r.Question[0].Name); soa != nil {
+			soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl, z.ttl)
+			m.Ns = []dns.RR{soa}
+		}
+	}
+	w.WriteMsg(m)
 	return dns.RcodeSuccess, nil
 }
 
