@@ -14,37 +14,37 @@ import (
 // daemon is a program that runs beside a test and ends with it.
 type daemon struct {
 	*exec.Cmd
-	said  *output
+	said  *transcript
 	ended chan struct{}
 }
 
-// output keeps what a program has said.
-type output struct {
+// transcript keeps what a program has said.
+type transcript struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
-var _ io.Writer = (*output)(nil)
+var _ io.Writer = (*transcript)(nil)
 
 // Write implements io.Writer.
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
+func (s *transcript) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
 }
 
 // String is all of it so far.
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
+func (s *transcript) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
 }
 
 // beside runs a program until the test ends, and no longer than this process lives, whatever becomes of it.
 // What it says is shown when the test fails.
 func beside(t testing.TB, program string, args ...string) *daemon {
 	t.Helper()
-	d := &daemon{Cmd: exec.Command(program, args...), said: new(output), ended: make(chan struct{})}
+	d := &daemon{Cmd: exec.Command(program, args...), said: new(transcript), ended: make(chan struct{})}
 	d.Stdout, d.Stderr = d.said, d.said
 	d.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
