@@ -30,12 +30,11 @@ func TestOverlayFallback(t *testing.T) {
 		{"fallback nxdomain", dns.RcodeNameError, nil, dns.ExtendedErrorCodeOther},
 		{"fallback servfail", dns.RcodeServerFailure, nil, dns.ExtendedErrorCodeOther},
 		{"fallback refused", dns.RcodeRefused, nil, dns.ExtendedErrorCodeOther},
-		{"fallback 127.0.0.99 127.0.0.98", dns.RcodeSuccess, []string{"127.0.0.99", "127.0.0.98"}, dns.ExtendedErrorCodeOther},
+		{"fallback 127.0.0.99 127.0.0.98 ::9", dns.RcodeSuccess, []string{"127.0.0.99", "127.0.0.98"}, dns.ExtendedErrorCodeOther},
 		{"fallback 127.0.0.99 127.0.0.98\norder sorted", dns.RcodeSuccess, []string{"127.0.0.98", "127.0.0.99"}, dns.ExtendedErrorCodeOther},
-		{"fallback 127.0.0.99 127.0.0.98\nanswer 1", dns.RcodeSuccess, []string{"127.0.0.99"}, dns.ExtendedErrorCodeOther},
+		{"fallback 127.0.0.99 127.0.0.98\nanswer 1\nttl 1s", dns.RcodeSuccess, []string{"127.0.0.99"}, dns.ExtendedErrorCodeOther},
 		{"fallback ::9", dns.RcodeSuccess, nil, dns.ExtendedErrorCodeOther},
 		{"fallback none\nttl 1s", dns.RcodeSuccess, nil, dns.ExtendedErrorCodeOther},
-		{"fallback 127.0.0.99\nttl 1s", dns.RcodeSuccess, []string{"127.0.0.99"}, dns.ExtendedErrorCodeOther},
 	} {
 		t.Run(strings.ReplaceAll("default "+tc.properties, "\n", " "), func(t *testing.T) {
 			hosts := threeKin(t)
