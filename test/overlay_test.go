@@ -419,9 +419,9 @@ func TestOverlayAdditional(t *testing.T) {
 
 // ANY has several sets: each is put right, never to nothing, and stands where its first record stood.
 func TestOverlayAny(t *testing.T) {
-	four, six := kin(t, "127.0.0.3", "127.0.0.2"), six(t)
-	_, port, _ := net.SplitHostPort(four[0].addr)
-	six = member(t, net.JoinHostPort("::1", port))
+	six(t)
+	hosts := kin(t, "127.0.0.3", "127.0.0.2", "::1")
+	four, six := hosts[:2], hosts[2]
 	s := start(t, block(over(four, "fallback nxdomain"), templateLines))
 	want := func(want ...string) {
 		t.Helper()

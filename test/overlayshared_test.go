@@ -51,14 +51,14 @@ func share(t testing.TB, query *dns.Msg) *shared {
 	}
 	// One record of each kind is given in the form that package net makes of an address.
 	s.Answer[1].(*dns.A).A = net.ParseIP("127.0.0.3").To16()
-	s.before = s.Msg.Copy()
+	s.before = s.Copy()
 	return s
 }
 
 // untouched checks that nobody has written to the message, its slices, its records, nor behind them.
 func (s *shared) untouched(t testing.TB) {
 	t.Helper()
-	if now := s.Msg.Copy(); !reflect.DeepEqual(now, s.before) {
+	if now := s.Copy(); !reflect.DeepEqual(now, s.before) {
 		t.Errorf("What the next plugin hands out has become\n%v\nit was\n%v", now, s.before)
 	}
 	for name, rrs := range map[string][]dns.RR{"answer": s.Answer, "authority": s.Ns, "additional": s.Extra} {
@@ -154,7 +154,7 @@ func TestOverlaySharedAbove(t *testing.T) {
 	message := share(t, query)
 	message.Answer[4] = message.behind
 	message.Answer = message.Answer[1:4]
-	message.before = message.Msg.Copy()
+	message.before = message.Copy()
 	s := start(t, block("dnssec {\n key file "+base+"\n}", "nsid here", over(hosts, "order random"),
 		stubbed(t, func(*dns.Msg) *dns.Msg { return message.Msg })))
 	for i := range 30 {
