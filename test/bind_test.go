@@ -2,9 +2,11 @@ package test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +34,7 @@ type nameserver struct {
 func bind(t testing.TB, options, statements string, files map[string]string, name string, qtype uint16) *nameserver {
 	t.Helper()
 	named := needs(t, "named")
-	n := &nameserver{port: freePort(t), dir: t.TempDir()}
+	n := &nameserver{port: lowPort(t), dir: t.TempDir()}
 	n.addr = net.JoinHostPort(home, n.port)
 	conf := fmt.Sprintf(`options {
     directory %q;
@@ -63,6 +65,29 @@ controls { };
 		return err == nil && m.Rcode == dns.RcodeSuccess && len(m.Answer) > 0
 	})
 	return n
+}
+
+// lowPort is a port on home that nobody listens on, and that is never given to those that ask for any port. BIND
+// and CoreDNS listen in a way that lets others of the same user listen on the same port, so that with one of those
+// a CoreDNS of another test could get it, too, and every second query.
+func lowPort(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		addr := net.JoinHostPort(home, strconv.Itoa(10000+rand.IntN(20000)))
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		p, err := net.ListenPacket("udp", addr)
+		l.Close()
+		if err == nil {
+			p.Close()
+			_, port, _ := net.SplitHostPort(addr)
+			return port
+		}
+	}
+	t.Fatal("There is no free port")
+	return ""
 }
 
 // put makes a file in BIND's working directory, or another of what it had in it.
