@@ -300,16 +300,23 @@ func metric(t testing.TB, name string, labels ...string) (value float64, ok bool
 	return value, ok
 }
 
-// needs skips a test that calls a program which is not there, but where everything has to run.
-func needs(t testing.TB, program string) {
+// needs skips a test that calls a program which is not there, but where everything has to run. It returns
+// the path of the program.
+func needs(t testing.TB, program string) string {
 	t.Helper()
-	if _, err := exec.LookPath(program); err == nil {
-		return
+	if path, err := exec.LookPath(program); err == nil {
+		return path
+	}
+	for _, folder := range []string{"/usr/sbin", "/sbin"} { // not everybody has these in PATH
+		if path, err := exec.LookPath(filepath.Join(folder, program)); err == nil {
+			return path
+		}
 	}
 	if os.Getenv("CI") != "" {
 		t.Fatalf("%s is not installed", program)
 	}
 	t.Skipf("%s is not installed", program)
+	return ""
 }
 
 // write makes a file in a folder of the test's own and returns its path.
