@@ -42,15 +42,18 @@ func (w *overlaid) Write(wire []byte) (int, error) {
 // revised is m where there is nothing to put right, and a copy of it otherwise: m is the next plugin's, as
 // are its slices and its records, which may be somebody's zone.
 //
-// Addresses beside a referral are those of another zone's servers, and stay. So do those of a truncated
-// message, which is asked for again over TCP.
+// Addresses beside a referral are those of another zone's servers, and stay, as do all that are not there for
+// the sake of the answer. So do those of a truncated message, which is asked for again over TCP.
 func (w *overlaid) revised(m *dns.Msg) *dns.Msg {
 	if len(m.Answer) == 0 || m.Truncated {
 		return m
 	}
 	v := revision{overlaid: w, version: w.version.Load(), table: *w.known.Load()}
 	answer := v.section(m.Answer, w.query.Question[0].Qtype)
-	extra := v.section(m.Extra, dns.TypeNone)
+	extra := m.Extra
+	if slices.ContainsFunc(m.Answer, hasTarget) {
+		extra = v.section(m.Extra, dns.TypeNone)
+	}
 	if v.tier != "" {
 		w.counted.add(w.ctx, w.names[0], v.tier)
 	}
@@ -68,6 +71,11 @@ func (w *overlaid) revised(m *dns.Msg) *dns.Msg {
 		r.Extra = withOption(r.Extra, v.extended)
 	}
 	return r
+}
+
+// hasTarget says whether a record has a name in it whose addresses go with it.
+func hasTarget(rr dns.RR) bool {
+	return slices.Contains([]uint16{dns.TypeSRV, dns.TypeMX, dns.TypeNS, dns.TypeHTTPS, dns.TypeSVCB}, rr.Header().Rrtype)
 }
 
 // revision is what becomes of one message.
@@ -93,7 +101,7 @@ type recordSet struct {
 	rrs    []dns.RR // never empty
 	signed bool
 	outcome
-	done bool // it stands in the section
+	places int // of the set in its section that are not taken yet
 }
 
 // outcome is what becomes of a set of records.
@@ -129,9 +137,13 @@ func (v *revision) section(rrs []dns.RR, asked uint16) []dns.RR {
 			section = append(section, rr)
 		case rr.Header().Rrtype == dns.TypeRRSIG:
 			section = append(section, limited([]dns.RR{rr}, set.ttl)...)
-		case !set.done:
-			set.done = true
-			section = append(section, set.outcome.rrs...)
+		default: // each in the place of another, and what is more in the last
+			n := min(1, len(set.outcome.rrs))
+			if set.places--; set.places == 0 {
+				n = len(set.outcome.rrs)
+			}
+			section = append(section, set.outcome.rrs[:n]...)
+			set.outcome.rrs = set.outcome.rrs[n:]
 		}
 	}
 	return section
@@ -171,6 +183,7 @@ func setsOf(rrs []dns.RR) (sets []*recordSet, of []*recordSet) {
 			}
 			of[i] = known[key]
 			of[i].rrs = append(of[i].rrs, rr)
+			of[i].places++
 		}
 	}
 	for i, rr := range rrs {
@@ -223,7 +236,7 @@ func (v *revision) judged(s *recordSet, asked bool) (used int) {
 		}
 		addrs = append(addrs, addr)
 	}
-	j := v.judge(addrs)
+	j := v.judge(s, addrs)
 	s.ttl = j.ttl
 	switch {
 	case j.used > 0 && s.signed:
@@ -248,8 +261,8 @@ type judgement struct {
 	steady bool   // it is the same until something else is believed
 }
 
-// judge has the overlay choose among addresses, of which there is one at least.
-func (v *revision) judge(addrs []netip.Addr) judgement {
+// judge has the overlay choose among addresses of a set.
+func (v *revision) judge(s *recordSet, addrs []netip.Addr) judgement {
 	j := judgement{ttl: math.MaxUint32, steady: v.Order == pool.Fixed || v.Order == pool.Sorted}
 	health, probed := make([]pool.Health, 0, 8), false // on the stack, as long as there are no more
 	for _, a := range addrs {
@@ -259,11 +272,7 @@ func (v *revision) judge(addrs []netip.Addr) judgement {
 	}
 	n := uint32(0)
 	if v.Order == pool.Cyclic {
-		turn := &v.turn
-		if f := v.table[addrs[0]]; f != nil {
-			turn = &f.turn // names do not turn each other
-		}
-		n = turn.Add(1) - 1
+		n = v.recent.turn(s.rrs[0].Header())
 	}
 	var reliable time.Duration
 	if j.places, j.used, reliable = v.Sift(addrs, health, n); probed {
@@ -338,7 +347,7 @@ func (v *revision) others(s *recordSet, owner *dns.RR_Header) {
 		}
 	}
 	health := slices.Repeat([]pool.Health{{Up: true}}, len(addrs))
-	places, used, _ := v.Sift(addrs, health, v.turn.Add(1)-1)
+	places, used, _ := v.Sift(addrs, health, v.recent.turn(owner))
 	s.outcome.rrs = records(owner.Name, addrs, s.ttl)
 	s.pick(v.cut(places, used))
 	s.reordered = true
@@ -459,7 +468,7 @@ func (v *revision) hint(s *recordSet, ips []net.IP) (hint []net.IP, changed bool
 	if len(addrs) == 0 {
 		return ips, false
 	}
-	j := v.judge(addrs)
+	j := v.judge(s, addrs)
 	s.ttl = min(s.ttl, j.ttl)
 	if j.used == 0 {
 		return ips, false

@@ -44,7 +44,6 @@ type overlay struct {
 	known   atomic.Pointer[map[netip.Addr]*found] // replaced, never written to
 	fresh   chan netip.Addr                       // found by queries, to be taken up
 	age     atomic.Uint32                         // in sweeps
-	turn    atomic.Uint32                         // see turns
 	version atomic.Uint64                         // of all that an answer depends on
 	recent  recent
 	counted counters
@@ -67,7 +66,6 @@ type found struct {
 	overlay *overlay
 	addr    netip.Addr
 	asked   atomic.Uint32 // the overlay's age when it was in an answer last
-	turn    atomic.Uint32 // see turns; that of the first address is its set's
 	belief  atomic.Pointer[belief]
 
 	// These are guarded by overlay.mu.

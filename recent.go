@@ -3,6 +3,7 @@ package failover
 import (
 	"hash/maphash"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 
 	"github.com/miekg/dns"
@@ -13,6 +14,7 @@ import (
 type recent struct {
 	seed   maphash.Seed
 	places [1024]atomic.Pointer[remembered]
+	turns  [1024]atomic.Uint32 // counts the answers of sets whose order changes from one to the next
 }
 
 // remembered is a set of addresses as the next plugins gave it, and what became of it. It never changes.
@@ -26,6 +28,12 @@ type remembered struct {
 
 func (r *recent) place(owner string) *atomic.Pointer[remembered] {
 	return &r.places[maphash.String(r.seed, owner)%uint64(len(r.places))]
+}
+
+// turn is the number of an answer of a set, from 0. Families turn by themselves, as those of a pool do.
+func (r *recent) turn(set *dns.RR_Header) uint32 {
+	i := maphash.String(r.seed, strings.ToLower(set.Name)) + uint64(set.Rrtype)
+	return r.turns[i%uint64(len(r.turns))].Add(1) - 1
 }
 
 // recall returns what became of the same set when the same was believed.

@@ -53,7 +53,7 @@ func TestOverlayForward(t *testing.T) {
 	}
 	for _, name := range []string{"www.example.org.", "absent.example.org.", "host.cut.example.org.", "example.org."} {
 		for _, qtype := range []uint16{dns.TypeTXT, dns.TypeSOA, dns.TypeCAA} {
-			wantSame(t, s, question(name, qtype), overlayTTL) // of the addresses that BIND adds
+			wantSame(t, s, question(name, qtype), asIs) // the addresses that BIND adds are not there for the sake of the answer
 		}
 	}
 	dies(t, hosts[0])
