@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 	caddy.Quiet, dnsserver.Quiet = true, true
 	log.SetOutput(journal)
 	log.SetFlags(0)
+	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") // where name servers are
 	if err := directives.Insert(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
