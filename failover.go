@@ -82,9 +82,9 @@ func (f Failover) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		return f.serveUnknown(ctx, w, r, name)
 	}
 	if e.pool == nil {
-		return f.serveOther(ctx, w, r, e.zone)
+		return f.serveOther(ctx, w, r, name, e.zone)
 	}
-	return f.servePool(ctx, w, r, e.zone, e.pool)
+	return f.servePool(ctx, w, r, name, e.zone, e.pool)
 }
 
 // asksAddress says whether a query is for what a pool has.
@@ -94,9 +94,9 @@ func asksAddress(r *dns.Msg) bool {
 }
 
 // servePool answers a query for a name of a pool.
-func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone, p *livePool) (int, error) {
+func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, z *zone, p *livePool) (int, error) {
 	if !asksAddress(r) {
-		return f.serveOther(ctx, w, r, z)
+		return f.serveOther(ctx, w, r, name, z)
 	}
 	s := p.now.Load()
 	p.counted.add(ctx, p.names[0], s.tier)
@@ -109,9 +109,9 @@ func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Ms
 
 // serveOther has the next plugin answer for a name that exists here without being of the type asked
 // for: a zone file may know more of it. It says NODATA where the next plugin has no such name.
-func (f Failover) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone) (int, error) {
+func (f Failover) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, z *zone) (int, error) {
 	e := &existing{watched: watched{ResponseWriter: w}, query: r, zone: z}
-	rcode, err := f.next(ctx, e, r)
+	rcode, err := f.next(ctx, e, r, name)
 	if e.written || !isUnknown(rcode, err) {
 		return rcode, err
 	}
@@ -124,13 +124,13 @@ func (f Failover) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.M
 func (f Failover) serveUnknown(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string) (int, error) {
 	e, next := f.names.closest(name)
 	if e == nil {
-		return f.next(ctx, w, r)
+		return f.next(ctx, w, r, name)
 	}
 	if e.wildcard != nil && !f.existsBelow(ctx, w, r, name, next) {
-		return f.serveWildcard(ctx, w, r, e, name == next)
+		return f.serveWildcard(ctx, w, r, name, e, name == next)
 	}
 	passed := &watched{ResponseWriter: w}
-	rcode, err := f.next(ctx, passed, r)
+	rcode, err := f.next(ctx, passed, r, name)
 	if passed.written || !isUnknown(rcode, err) {
 		return rcode, err
 	}
@@ -139,8 +139,8 @@ func (f Failover) serveUnknown(ctx context.Context, w dns.ResponseWriter, r *dns
 }
 
 // next has the next plugins answer, with their addresses put right where an overlay covers the name.
-func (f Failover) next(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	if c, ok := f.overlays.find(strings.ToLower(r.Question[0].Name)); ok {
+func (f Failover) next(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string) (int, error) {
+	if c := f.overlays.find(name); c != nil {
 		w = &overlaid{ResponseWriter: w, covered: c, ctx: ctx, query: r, next: f.Next}
 	}
 	return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
@@ -161,15 +161,15 @@ func (f Failover) existsBelow(ctx context.Context, w dns.ResponseWriter, r *dns.
 
 // serveWildcard answers for a name below e, unless the next plugins know that name: a wildcard never
 // covers a name that exists (RFC 4592, section 2.2.1). That can only be where it is one label below e.
-func (f Failover) serveWildcard(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, e *entry, below bool) (int, error) {
+func (f Failover) serveWildcard(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, e *entry, below bool) (int, error) {
 	if f.zonesBelow && below && asksAddress(r) {
 		k := &known{watched{ResponseWriter: w}}
-		rcode, err := f.next(ctx, k, r)
+		rcode, err := f.next(ctx, k, r, name)
 		if k.written || rcode == dns.RcodeServerFailure && !isUnknown(rcode, err) {
 			return rcode, err // a zone that is broken may have the name
 		}
 	}
-	return f.servePool(ctx, w, r, e.zone, e.wildcard)
+	return f.servePool(ctx, w, r, name, e.zone, e.wildcard)
 }
 
 // Metadata implements the metadata.Provider interface.
@@ -188,7 +188,7 @@ func (f Failover) Metadata(ctx context.Context, state request.Request) context.C
 	if p != nil {
 		metadata.SetValueFunc(ctx, "failover/pool", func() string { return p.names[0] })
 		metadata.SetValueFunc(ctx, "failover/tier", func() string { return p.now.Load().tier })
-	} else if c, ok := f.overlays.find(name); ok {
+	} else if c := f.overlays.find(name); c != nil {
 		metadata.SetValueFunc(ctx, "failover/pool", func() string { return c.names[0] })
 	}
 	return ctx

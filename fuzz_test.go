@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
 
 	"github.com/coredns/caddy"
@@ -352,4 +353,115 @@ func checkOwn(t *testing.T, h Failover, r, m, theirs *dns.Msg) {
 			t.Errorf("Answer cannot be packed: %v\n%s", err, m)
 		}
 	}
+}
+
+// FuzzOverlay puts arbitrary messages under overlays of all sorts: what comes out can be packed, has no
+// records that were not in it, but for a fallback, and what came in stays as it was.
+func FuzzOverlay(f *testing.F) {
+	for _, text := range []string{
+		"www.example.org. 60 A 192.0.2.1, www.example.org. 60 AAAA 2001:db8::1, www.example.org. 60 A 192.0.2.2",
+		"a.example.org. 60 CNAME www.example.org., www.example.org. 60 A 192.0.2.1, www.example.org. 60 RRSIG A 13 3 60 20300101000000 20200101000000 1 example.org. c2ln / example.org. 60 NS ns.example.org. / ns.example.org. 60 A 192.0.2.2",
+		"www.example.org. 60 HTTPS 1 . alpn=h2 ipv4hint=192.0.2.1,192.0.2.2 ipv6hint=2001:db8::1",
+	} {
+		m := newSource(f, text).msg
+		m.SetQuestion("www.example.org.", m.Answer[0].Header().Rrtype)
+		m.Response = true
+		wire, err := m.Pack()
+		if err != nil {
+			f.Fatal(err)
+		}
+		for seed := range 16 {
+			f.Add(wire, uint16(seed))
+		}
+	}
+	f.Fuzz(func(t *testing.T, wire []byte, seed uint16) {
+		m := new(dns.Msg)
+		if m.Unpack(wire) != nil || len(m.Question) != 1 || !m.Response {
+			return
+		}
+		properties := "from next\norder " + []string{"fixed", "sorted", "cyclic", "random"}[seed%4] +
+			"\nfallback " + []string{"next", "all", "last", "none", "nxdomain", "servfail", "refused", "203.0.113.1 2001:db8::99"}[seed/4%8]
+		if seed&64 != 0 {
+			properties += "\nanswer 1"
+		}
+		if seed&128 != 0 {
+			properties += "\nmin 2"
+		}
+		h := serving(t, over(properties), nil)
+		o := h.overlays[0].overlay
+		known := make(map[netip.Addr]*found)
+		for i, rr := range slices.Concat(m.Answer, m.Extra) {
+			if addr, ok := addressOf(rr); ok && i%3 > 0 {
+				known[addr] = &found{overlay: o, addr: addr}
+				known[addr].belief.Store(&belief{status: monitor.Status(seed >> 8 >> (i % 4) & 1 * 2), soonest: soon})
+			}
+		}
+		o.known.Store(&known)
+		before := m.Copy()
+		h.overlays[0].name = "."
+		h.Next = plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, _ *dns.Msg) (int, error) {
+			return dns.RcodeSuccess, w.WriteMsg(m)
+		})
+		query := new(dns.Msg).SetQuestion(m.Question[0].Name, m.Question[0].Qtype)
+		query.SetEdns0(1232, false)
+		var first *dns.Msg
+		for range 2 {
+			w := new(written)
+			if _, err := h.ServeDNS(context.Background(), w, query); err != nil || len(w.msgs) != 1 {
+				t.Fatalf("%d messages, %v", len(w.msgs), err)
+			}
+			got := w.msgs[0]
+			if _, err := got.Pack(); err != nil {
+				if _, err := m.Pack(); err == nil {
+					t.Fatalf("Cannot be packed: %v\n%v", err, got)
+				}
+			}
+			if !reflect.DeepEqual(before, m.Copy()) {
+				t.Fatalf("The message is written to: now\n%v\nbefore\n%v", m, before)
+			}
+			if first == nil {
+				first = got
+			} else if seed%4 < 2 && !reflect.DeepEqual(first.Copy(), got.Copy()) {
+				t.Errorf("First\n%v\nthen\n%v", first, got)
+			}
+			if seed/4%8 == 0 {
+				checkPart(t, m.Answer, got.Answer)
+				checkPart(t, m.Extra, got.Extra)
+			}
+		}
+	})
+}
+
+// checkPart sees to it that records are some of those before, and that each owner that had an address has
+// one still.
+func checkPart(t *testing.T, before, after []dns.RR) {
+	t.Helper()
+	left := make(map[string]int)
+	owners := make(map[setKey]bool)
+	for _, rr := range before {
+		left[withoutHints(rr)]++
+		if _, ok := addressOf(rr); ok {
+			owners[setKey{strings.ToLower(rr.Header().Name), rr.Header().Rrtype}] = true
+		}
+	}
+	for _, rr := range after {
+		if rr.Header().Rrtype == dns.TypeOPT {
+			continue
+		}
+		if left[withoutHints(rr)]--; left[withoutHints(rr)] < 0 {
+			t.Errorf("Record %v comes from nowhere", rr)
+		}
+		delete(owners, setKey{strings.ToLower(rr.Header().Name), rr.Header().Rrtype})
+	}
+	for owner := range owners {
+		t.Errorf("No record is left of %v", owner)
+	}
+}
+
+// withoutHints is a record in words without its TTL, and without the hints of HTTPS.
+func withoutHints(rr dns.RR) string {
+	rr = dns.Copy(rr)
+	rr.Header().Ttl = 0
+	rr.Header().Rdlength = 0
+	return regexp.MustCompile(` ipv[46]hint="[^"]*"`).ReplaceAllString(rr.String(), "")
 }

@@ -96,6 +96,9 @@ func (n *names) find(name string) *entry { return n.entries[name] }
 // 3.3.1), and next, what is one label below it: the name itself, or a name above that. The entry is nil
 // where the name lies in no zone of a pool.
 func (n *names) closest(name string) (e *entry, next string) {
+	if len(n.entries) == 0 {
+		return nil, name
+	}
 	next = name
 	for off, end := dns.NextLabel(name, 0); !end; off, end = dns.NextLabel(name, off) {
 		if e := n.entries[name[off:]]; e != nil {

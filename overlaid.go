@@ -21,10 +21,11 @@ import (
 // overlaid is the writer for what the next plugins answer about a name in an overlay.
 type overlaid struct {
 	dns.ResponseWriter
-	covered
+	*covered
 	ctx   context.Context
 	query *dns.Msg
 	next  plugin.Handler
+	own   dns.Msg // what is written in place of a message that has something to put right
 }
 
 // WriteMsg passes m on with its addresses put right.
@@ -48,7 +49,7 @@ func (w *overlaid) revised(m *dns.Msg) *dns.Msg {
 	if len(m.Answer) == 0 || m.Truncated {
 		return m
 	}
-	v := revision{overlaid: w, table: *w.overlay.known.Load()}
+	v := revision{overlaid: w, version: w.version.Load(), table: *w.known.Load()}
 	answer := v.section(m.Answer, w.query.Question[0].Qtype)
 	extra := v.section(m.Extra, dns.TypeNone)
 	if v.tier != "" {
@@ -57,24 +58,26 @@ func (w *overlaid) revised(m *dns.Msg) *dns.Msg {
 	if !v.lowered && !v.reordered && v.extended == nil {
 		return m
 	}
-	r := *m
+	r := &w.own
+	*r = *m
 	r.AuthenticatedData = m.AuthenticatedData && !v.reordered // any cache lowers TTLs
 	r.Answer, r.Ns, r.Extra = slices.Clip(answer), slices.Clip(m.Ns), slices.Clip(extra)
 	if v.denied != nil {
-		v.deny(&r)
+		v.deny(r)
 	}
 	if v.extended != nil && w.query.IsEdns0() != nil {
 		r.Extra = withOption(r.Extra, v.extended)
 	}
-	return &r
+	return r
 }
 
 // revision is what becomes of one message.
 type revision struct {
 	*overlaid
-	table     map[netip.Addr]*found // what the overlay knows
-	lowered   bool                  // a TTL
+	version   uint64                // of what is believed
+	table     map[netip.Addr]*found // what is known
 	reordered bool                  // or something is left out, or put in its place
+	lowered   bool                  // a TTL
 	tier      string                // that a set of the type asked for came from; "": there was none
 	denied    *dns.RR_Header        // of the set that is not to be had; nil: none
 	extended  *dns.EDNS0_EDE        // what is said about the set; nil: nothing
@@ -88,11 +91,18 @@ type setKey struct {
 
 // recordSet is a set of records and what becomes of it.
 type recordSet struct {
-	rrs     []dns.RR
-	signed  bool
-	revised []dns.RR
-	ttl     uint32 // at most; what signs it has the same (RFC 4034, section 3)
-	done    bool   // it stands in the section
+	rrs    []dns.RR // never empty
+	signed bool
+	outcome
+	done bool // it stands in the section
+}
+
+// outcome is what becomes of a set of records.
+type outcome struct {
+	rrs       []dns.RR // may be those of the set
+	ttl       uint32   // at most; what signs the set has the same (RFC 4034, section 3)
+	reordered bool     // or something is left out, or put in its place
+	lowered   bool     // a TTL
 }
 
 // section puts the addresses in a section right and returns the section, or a new one where anything
@@ -105,35 +115,12 @@ func (v *revision) section(rrs []dns.RR, asked uint16) []dns.RR {
 		set := recordSet{rrs: rrs[first:end]}
 		v.set(&set, asked)
 		if first == 0 && end == len(rrs) {
-			return set.revised
+			return set.outcome.rrs
 		}
-		return slices.Concat(rrs[:first], set.revised, rrs[end:])
+		return slices.Concat(rrs[:first], set.outcome.rrs, rrs[end:])
 	}
-
-	sets, order := make(map[setKey]*recordSet), []*recordSet{}
-	of := make([]*recordSet, len(rrs))
-	for i, rr := range rrs {
-		rtype := rr.Header().Rrtype
-		sig, isSig := rr.(*dns.RRSIG)
-		if isSig {
-			rtype = sig.TypeCovered
-		}
-		if rtype != dns.TypeA && rtype != dns.TypeAAAA && rtype != dns.TypeHTTPS && rtype != dns.TypeSVCB {
-			continue
-		}
-		key := setKey{strings.ToLower(rr.Header().Name), rtype}
-		if sets[key] == nil {
-			sets[key] = new(recordSet)
-			order = append(order, sets[key])
-		}
-		of[i] = sets[key]
-		if isSig {
-			of[i].signed = true
-		} else {
-			of[i].rrs = append(of[i].rrs, rr)
-		}
-	}
-	for _, set := range order {
+	sets, of := setsOf(rrs)
+	for _, set := range sets {
 		v.set(set, asked)
 	}
 	section := make([]dns.RR, 0, len(rrs))
@@ -142,10 +129,10 @@ func (v *revision) section(rrs []dns.RR, asked uint16) []dns.RR {
 		case set == nil:
 			section = append(section, rr)
 		case rr.Header().Rrtype == dns.TypeRRSIG:
-			section = append(section, v.limited([]dns.RR{rr}, set.ttl)...)
+			section = append(section, limited([]dns.RR{rr}, set.ttl)...)
 		case !set.done:
 			set.done = true
-			section = append(section, set.revised...)
+			section = append(section, set.outcome.rrs...)
 		}
 	}
 	return section
@@ -159,7 +146,7 @@ func onlySet(rrs []dns.RR) (first, end int, ok bool) {
 		case dns.TypeA, dns.TypeAAAA:
 			if end == 0 {
 				first = i
-			} else if before := rrs[first].Header(); end < i || h.Rrtype != before.Rrtype || !strings.EqualFold(h.Name, before.Name) {
+			} else if before := rrs[first].Header(); end < i || h.Rrtype != before.Rrtype || h.Name != before.Name {
 				return 0, 0, false
 			}
 			end = i + 1
@@ -170,71 +157,120 @@ func onlySet(rrs []dns.RR) (first, end int, ok bool) {
 	return first, end, true
 }
 
+// setsOf returns the sets of a section that have to do with addresses, and which of them each record
+// belongs to: nil where it is none of them.
+func setsOf(rrs []dns.RR) (sets []*recordSet, of []*recordSet) {
+	of = make([]*recordSet, len(rrs))
+	known := make(map[setKey]*recordSet)
+	for i, rr := range rrs {
+		switch h := rr.Header(); h.Rrtype {
+		case dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSVCB:
+			key := setKey{strings.ToLower(h.Name), h.Rrtype}
+			if known[key] == nil {
+				known[key] = new(recordSet)
+				sets = append(sets, known[key])
+			}
+			of[i] = known[key]
+			of[i].rrs = append(of[i].rrs, rr)
+		}
+	}
+	for i, rr := range rrs {
+		if sig, ok := rr.(*dns.RRSIG); ok {
+			if of[i] = known[setKey{strings.ToLower(sig.Hdr.Name), sig.TypeCovered}]; of[i] != nil {
+				of[i].signed = true
+			}
+		}
+	}
+	return sets, of
+}
+
 // set works out what becomes of a set.
 func (v *revision) set(s *recordSet, asked uint16) {
-	s.revised, s.ttl = s.rrs, math.MaxUint32
-	if len(s.rrs) == 0 {
-		return
-	}
+	s.outcome = outcome{rrs: s.rrs, ttl: math.MaxUint32}
 	switch rtype := s.rrs[0].Header().Rrtype; rtype {
 	case dns.TypeA, dns.TypeAAAA:
 		v.addresses(s, rtype == asked)
 	default:
 		v.hints(s)
+		s.limit()
 	}
-	s.revised = v.limited(s.revised, s.ttl)
+	v.reordered, v.lowered = v.reordered || s.reordered, v.lowered || s.lowered
 }
 
 // addresses chooses among the records of a set of addresses. Signed ones are put in order only: a part of
 // them would not verify.
 func (v *revision) addresses(s *recordSet, asked bool) {
-	addrs := make([]netip.Addr, 0, 8) // on the stack, as long as there are no more
-	for _, rr := range s.rrs {
-		addr, ok := addressOf(rr)
-		if !ok {
-			return // of another making than the type says
-		}
-		addrs = append(addrs, addr)
-	}
-	places, used, ttl := v.judge(addrs)
-	s.ttl = ttl
-	if asked {
-		v.tier = "0"
-		if used == 0 {
-			v.tier = "fallback"
-		}
+	used := 1
+	if before, ok := v.recent.recall(s.rrs, v.version); ok && !s.signed {
+		s.outcome = before
+	} else {
+		used = v.judged(s, asked)
 	}
 	switch {
-	case used > 0 && s.signed:
-		s.revised = v.pick(s.rrs, places)
-	case used > 0:
-		s.revised = v.pick(s.rrs, v.cut(places, used))
-	case asked && !s.signed && v.Fallback.Reply != pool.Next:
-		v.fallback(s, addrs, places)
+	case asked && used > 0:
+		v.tier = "0"
+	case asked:
+		v.tier = "fallback"
 	}
 }
 
-// judge has the overlay choose among addresses, of which there is one at least. ttl is how long that can be
-// relied on, in seconds: for ever where none of them is probed.
-func (v *revision) judge(addrs []netip.Addr) (places []int, used int, ttl uint32) {
-	health, probed := make([]pool.Health, 0, 8), false
+// judged is addresses for a set that is not known from before. used is how many of its addresses are in use.
+func (v *revision) judged(s *recordSet, asked bool) (used int) {
+	addrs := make([]netip.Addr, 0, len(s.rrs))
+	for _, rr := range s.rrs {
+		addr, ok := addressOf(rr)
+		if !ok {
+			return 1 // it is not what its type says, and stays
+		}
+		addrs = append(addrs, addr)
+	}
+	j := v.judge(addrs)
+	s.ttl = j.ttl
+	switch {
+	case j.used > 0 && s.signed:
+		s.pick(j.places)
+	case j.used > 0:
+		s.pick(v.cut(j.places, j.used))
+	case asked && !s.signed && v.Fallback.Reply != pool.Next:
+		v.fallback(s, addrs, j.places)
+	}
+	s.limit()
+	if j.used > 0 && j.steady && !s.signed {
+		v.recent.remember(s.rrs, addrs, v.version, s.outcome)
+	}
+	return j.used
+}
+
+// judgement is a choice among addresses; see [pool.Pool.Sift].
+type judgement struct {
+	places []int
+	used   int
+	ttl    uint32 // in seconds; the most where none of them is probed
+	steady bool   // it is the same until something else is believed
+}
+
+// judge has the overlay choose among addresses, of which there is one at least.
+func (v *revision) judge(addrs []netip.Addr) judgement {
+	j := judgement{ttl: math.MaxUint32, steady: v.Order == pool.Fixed || v.Order == pool.Sorted}
+	health, probed := make([]pool.Health, 0, 8), false // on the stack, as long as there are no more
 	for _, a := range addrs {
 		h, ok := v.health(a)
 		health, probed = append(health, h), probed || ok
+		j.steady = j.steady && v.table[a] != nil && h.Held == 0
 	}
 	n := uint32(0)
 	if v.Order == pool.Cyclic {
-		turn := &v.overlay.turn
+		turn := &v.turn
 		if f := v.table[addrs[0]]; f != nil {
 			turn = &f.turn // names do not turn each other
 		}
 		n = turn.Add(1) - 1
 	}
-	places, used, reliable := v.Sift(addrs, health, n)
-	if !probed {
-		return places, used, math.MaxUint32
+	var reliable time.Duration
+	if j.places, j.used, reliable = v.Sift(addrs, health, n); probed {
+		j.ttl = uint32(reliable / time.Second) // #nosec G115 -- a week at most
 	}
-	return places, used, uint32(reliable / time.Second) // #nosec G115 -- a week at most
+	return j
 }
 
 // health is what a choice has to know of an address, and whether it is, or will be, probed. What is not
@@ -255,32 +291,96 @@ func (v *revision) health(a netip.Addr) (h pool.Health, probed bool) {
 	default:
 		select {
 		case v.fresh <- a:
-		default:
+		default: // it comes again
 		}
 		h.Next, probed = time.Duration(v.settings.Fall)*v.settings.Recheck, true
 	}
 	return h, probed
 }
 
-// cut leaves the first places: those in use, and no more than an answer gives. nil is all of them as they
-// stand, of which there are as many as are in use.
+// cut leaves the places that are used, and no more than an answer gives. nil is all of a set as they stand.
 func (v *revision) cut(places []int, used int) []int {
 	if v.Answer == 0 || v.Answer >= used {
 		return places[:min(used, len(places))]
 	}
-	if places == nil {
-		for i := range v.Answer {
-			places = append(places, i)
-		}
+	for i := len(places); i < v.Answer; i++ {
+		places = append(places, i)
 	}
 	return places[:v.Answer]
 }
 
-// pick returns the records at places; see pick below.
-func (v *revision) pick(rrs []dns.RR, places []int) []dns.RR {
-	picked, changed := pick(rrs, places)
-	v.reordered = v.reordered || changed
-	return picked
+// fallback puts what the operator chose in place of a set that is not usable.
+func (v *revision) fallback(s *recordSet, addrs []netip.Addr, places []int) {
+	owner, f := s.rrs[0].Header(), &v.Fallback
+	stale := f.Reply == pool.Addresses && f.Members == pool.Last
+	v.extended = extendedError(f, stale)
+	switch {
+	case f.Reply != pool.Addresses:
+		s.outcome.rrs = nil
+	case f.Members == pool.Others:
+		v.others(s, owner)
+	case stale:
+		s.pick(v.cut(v.last(addrs, places), len(places)))
+	default:
+		s.pick(v.cut(places, len(places)))
+	}
+	if len(s.outcome.rrs) == 0 {
+		s.reordered = true
+		v.denied = &dns.RR_Header{Name: owner.Name, Ttl: s.ttl}
+	}
+}
+
+// others gives out the addresses that are no members.
+func (v *revision) others(s *recordSet, owner *dns.RR_Header) {
+	var addrs []netip.Addr
+	for _, m := range v.Fallback.Other {
+		if m.Addr.Is4() == (owner.Rrtype == dns.TypeA) {
+			addrs = append(addrs, m.Addr)
+		}
+	}
+	health := slices.Repeat([]pool.Health{{Up: true}}, len(addrs))
+	places, used, _ := v.Sift(addrs, health, v.turn.Add(1)-1)
+	s.outcome.rrs = records(owner.Name, addrs, s.ttl)
+	s.pick(v.cut(places, used))
+	s.reordered = true
+}
+
+// last leaves those of the places whose addresses worked last: as many as make a set usable.
+func (v *revision) last(addrs []netip.Addr, places []int) []int {
+	failed := func(place int) time.Time {
+		if f := v.table[addrs[place]]; f != nil {
+			if b := f.belief.Load(); b.status == monitor.Down {
+				return b.since
+			}
+		}
+		return time.Now() // it works still
+	}
+	latest := slices.Clone(places)
+	slices.SortStableFunc(latest, func(a, b int) int { return failed(b).Compare(failed(a)) })
+	latest = latest[:min(len(latest), v.Min.Of(len(latest)))]
+	return slices.DeleteFunc(places, func(place int) bool { return !slices.Contains(latest, place) })
+}
+
+// pick leaves the records at places; see pick below.
+func (s *recordSet) pick(places []int) {
+	picked, changed := pick(s.outcome.rrs, places)
+	s.outcome.rrs = picked
+	s.reordered = s.reordered || changed
+}
+
+// limit sees to it that no TTL is more than the set can be relied on.
+func (s *recordSet) limit() {
+	before := s.outcome.rrs
+	s.outcome.rrs = limited(before, s.ttl)
+	s.lowered = len(before) > 0 && &before[0] != &s.outcome.rrs[0]
+}
+
+// limited returns records with a TTL of at most ttl: copies, where one has more.
+func limited(rrs []dns.RR, ttl uint32) []dns.RR {
+	if !slices.ContainsFunc(rrs, func(rr dns.RR) bool { return rr.Header().Ttl > ttl }) {
+		return rrs
+	}
+	return altered(rrs, func(h *dns.RR_Header) { h.Ttl = min(h.Ttl, ttl) })
 }
 
 // pick returns the items at places, or the same slice where that is all of them as they stand, as it is for
@@ -300,91 +400,31 @@ func pick[T any](items []T, places []int) (picked []T, changed bool) {
 	return picked, true
 }
 
-// limited returns records with a TTL of at most ttl: copies, where one has more.
-func (v *revision) limited(rrs []dns.RR, ttl uint32) []dns.RR {
-	if !slices.ContainsFunc(rrs, func(rr dns.RR) bool { return rr.Header().Ttl > ttl }) {
-		return rrs
-	}
-	v.lowered = true
-	return altered(rrs, func(h *dns.RR_Header) { h.Ttl = min(h.Ttl, ttl) })
-}
-
-// fallback puts what the operator chose in place of a set that is not usable.
-func (v *revision) fallback(s *recordSet, addrs []netip.Addr, places []int) {
-	owner := s.rrs[0].Header()
-	v.extended = extendedError(&v.Fallback, false)
-	switch {
-	case v.Fallback.Reply != pool.Addresses:
-		s.revised = nil
-	case v.Fallback.Members == pool.Others:
-		s.revised = v.others(owner, s.ttl)
-	case v.Fallback.Members == pool.Last:
-		v.extended = extendedError(&v.Fallback, true)
-		places = v.last(addrs, places)
-		s.revised = v.pick(s.rrs, v.cut(places, len(places)))
-	default:
-		s.revised = v.pick(s.rrs, v.cut(places, len(places)))
-	}
-	if len(s.revised) == 0 {
-		v.reordered = true
-		v.denied = &dns.RR_Header{Name: owner.Name, Ttl: s.ttl}
-	}
-}
-
-// others are the records of the addresses that are given out in a fallback.
-func (v *revision) others(owner *dns.RR_Header, ttl uint32) []dns.RR {
-	var addrs []netip.Addr
-	for _, m := range v.Fallback.Other {
-		if m.Addr.Is4() == (owner.Rrtype == dns.TypeA) {
-			addrs = append(addrs, m.Addr)
-		}
-	}
-	v.reordered = true
-	health := slices.Repeat([]pool.Health{{Up: true}}, len(addrs))
-	places, used, _ := v.Sift(addrs, health, v.overlay.turn.Add(1)-1)
-	rrs := records(owner.Name, addrs, ttl)
-	return v.pick(rrs, v.cut(places, used))
-}
-
-// last leaves those of the places whose addresses worked last: as many as make a set usable.
-func (v *revision) last(addrs []netip.Addr, places []int) []int {
-	since := func(place int) time.Time {
-		if f := v.table[addrs[place]]; f != nil {
-			if b := f.belief.Load(); b.status == monitor.Down {
-				return b.since
-			}
-		}
-		return time.Now() // it works still
-	}
-	latest := slices.Clone(places)
-	slices.SortStableFunc(latest, func(a, b int) int { return since(b).Compare(since(a)) })
-	latest = latest[:min(len(latest), v.Min.Of(len(latest)))]
-	return slices.DeleteFunc(slices.Clone(places), func(place int) bool { return !slices.Contains(latest, place) })
-}
-
 // hints leaves out what is down of the addresses in HTTPS and SVCB records (RFC 9460, section 7.3), unless
 // the set is signed, or nothing would be left of a hint.
 func (v *revision) hints(s *recordSet) {
 	if s.signed {
 		return
 	}
-	s.revised = make([]dns.RR, len(s.rrs))
-	for i, rr := range s.rrs {
-		s.revised[i] = rr
+	revised := slices.Clone(s.rrs)
+	for i, rr := range revised {
 		switch rr := rr.(type) {
 		case *dns.SVCB:
 			if values, changed := v.values(s, rr.Value); changed {
 				mine := *rr
 				mine.Value = values
-				s.revised[i] = &mine
+				revised[i] = &mine
 			}
 		case *dns.HTTPS:
 			if values, changed := v.values(s, rr.Value); changed {
 				mine := *rr
 				mine.Value = values
-				s.revised[i] = &mine
+				revised[i] = &mine
 			}
 		}
+	}
+	if s.reordered {
+		s.outcome.rrs = revised
 	}
 }
 
@@ -403,26 +443,29 @@ func (v *revision) values(s *recordSet, values []dns.SVCBKeyValue) (mine []dns.S
 			}
 		}
 	}
-	v.reordered = v.reordered || changed
+	s.reordered = s.reordered || changed
 	return mine, changed
 }
 
 // hint chooses among the addresses of a hint.
 func (v *revision) hint(s *recordSet, ips []net.IP) (hint []net.IP, changed bool) {
-	addrs := make([]netip.Addr, 0, 8)
+	addrs := make([]netip.Addr, 0, len(ips))
 	for _, ip := range ips {
-		addr, _ := netip.AddrFromSlice(ip)
-		addrs = append(addrs, addr)
+		addr, ok := netip.AddrFromSlice(ip)
+		if !ok {
+			return ips, false
+		}
+		addrs = append(addrs, addr.Unmap())
 	}
 	if len(addrs) == 0 {
 		return ips, false
 	}
-	places, used, ttl := v.judge(addrs)
-	s.ttl = min(s.ttl, ttl)
-	if used == 0 {
+	j := v.judge(addrs)
+	s.ttl = min(s.ttl, j.ttl)
+	if j.used == 0 {
 		return ips, false
 	}
-	return pick(ips, v.cut(places, used))
+	return pick(ips, v.cut(j.places, j.used))
 }
 
 // deny makes the message say that the addresses are not to be had.
