@@ -219,7 +219,7 @@ func peerQueried() []string {
 	for _, of := range peerNames {
 		names = append(names, of...)
 	}
-	for _, line := range strings.Split(peerRest, "\n") {
+	for line := range strings.SplitSeq(peerRest, "\n") {
 		if owner, _, ok := strings.Cut(line, " "); ok && owner != "" && owner != "$ORIGIN" && owner != "@" {
 			names = append(names, owner+".example.org.")
 		}

@@ -179,7 +179,7 @@ var peerNames = map[string][]string{
 // addressesOf are the addresses of one family that a name of a pool has in a state, in order.
 func (s poolState) addressesOf(name string, qtype uint16) []string {
 	found := []string{}
-	for _, addr := range strings.Fields(s.has[poolOf(name)]) {
+	for addr := range strings.FieldsSeq(s.has[poolOf(name)]) {
 		if strings.Contains(addr, ":") == (qtype == dns.TypeAAAA) {
 			found = append(found, addr)
 		}
@@ -213,7 +213,7 @@ func (s poolState) static() string {
 			if pool != "no" {
 				fmt.Fprintf(&text, "%s %d IN TYPE%d \\# 0\n", name, peerTTL, peerNobody)
 			}
-			for _, addr := range strings.Fields(s.has[pool]) {
+			for addr := range strings.FieldsSeq(s.has[pool]) {
 				rtype := "A"
 				if strings.Contains(addr, ":") {
 					rtype = "AAAA"
@@ -227,6 +227,7 @@ func (s poolState) static() string {
 
 // answersAs says whether a server answers for all pools as the state has it.
 func (s poolState) answersAs(t testing.TB, addr string) bool {
+	t.Helper()
 	for _, names := range peerNames {
 		for _, name := range names {
 			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
