@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -9,9 +10,59 @@ import (
 	"github.com/miekg/dns"
 )
 
-// answer is the reply to a query for the addresses of a pool. The message is the query's own; its
-// records belong to the snapshot.
-func (p *livePool) answer(r *dns.Msg, z *zone, s *snapshot) *dns.Msg {
+// has says whether a pool has records of a type for a name in a role.
+func (p *livePool) has(qtype uint16, as *role) bool {
+	switch qtype {
+	case dns.TypeANY:
+		return true
+	case dns.TypeA, dns.TypeAAAA:
+		return as == nil || as.targets != nil
+	case dns.TypeHTTPS:
+		return as == nil && p.https
+	case dns.TypeSRV:
+		return as != nil && as.targets == nil
+	}
+	return false
+}
+
+// records are what the pool has for a query, and what goes with it.
+func (p *livePool) records(s *snapshot, q dns.Question, as *role) (answer, extra []dns.RR) {
+	switch {
+	case as != nil:
+		return s.services(q.Name, as.prefix)
+	case q.Qtype == dns.TypeHTTPS:
+		return p.bindings(s, q.Name), slices.Concat(p.addresses(s, dns.TypeA, q.Name), p.addresses(s, dns.TypeAAAA, q.Name))
+	}
+	return p.addresses(s, q.Qtype, q.Name), nil
+}
+
+// targets is the reply to a query for the target of SRV records: its addresses, whatever their status.
+func (p *livePool) targets(r *dns.Msg, z *zone, as *role) *dns.Msg {
+	q, ttl := r.Question[0], uint32(p.MaxTTL.Seconds())
+	var v4, v6 []netip.Addr
+	for _, addr := range as.targets {
+		if addr.Is4() {
+			v4 = append(v4, addr)
+		} else {
+			v6 = append(v6, addr)
+		}
+	}
+	addrs := v4
+	if q.Qtype == dns.TypeAAAA || q.Qtype == dns.TypeANY && len(v4) == 0 {
+		addrs = v6
+	}
+	if len(addrs) == 0 {
+		return negative(r, z, dns.RcodeSuccess)
+	}
+	m := new(dns.Msg).SetReply(r)
+	m.Authoritative = true
+	m.Answer = records(q.Name, addrs, ttl)
+	return m
+}
+
+// answer is the reply to a query for what a pool has for a name in a role. The message is the query's own;
+// its records may belong to the snapshot.
+func (p *livePool) answer(r *dns.Msg, z *zone, s *snapshot, as *role) *dns.Msg {
 	q := r.Question[0]
 	var m *dns.Msg
 	switch s.choice.Reply {
@@ -22,17 +73,17 @@ func (p *livePool) answer(r *dns.Msg, z *zone, s *snapshot) *dns.Msg {
 	case pool.Refused:
 		m = new(dns.Msg).SetRcode(r, dns.RcodeRefused)
 	default:
-		rrs := p.addresses(s, q.Qtype, q.Name)
+		rrs, extra := p.records(s, q, as)
 		if len(rrs) == 0 {
 			m = negative(r, z, dns.RcodeSuccess)
 			break
 		}
 		m = new(dns.Msg).SetReply(r)
 		m.Authoritative = true
-		m.Answer = rrs
+		m.Answer, m.Extra = rrs, extra
 	}
 	if s.extended != nil && r.IsEdns0() != nil {
-		m.Extra = withOption(nil, s.extended)
+		m.Extra = withOption(m.Extra, s.extended)
 	}
 	return m
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/coredns-failover/failover/plugin/probe"
 
 	"github.com/coredns/coredns/plugin/pkg/durations"
+
+	"github.com/miekg/dns"
 )
 
 // position is a place in the Corefile.
@@ -52,6 +54,9 @@ type config struct {
 	from     bool                // an overlay: the addresses are what the next plugins answer
 	allow    []netip.Prefix      // of an overlay: what may be probed; nil: see allowed
 	limit    int                 // of an overlay: how many addresses it keeps
+	services []string            // with SRV records: what stands before a name
+	https    bool                // there are HTTPS records,
+	params   []dns.SVCBKeyValue  // with these parameters
 	tierAt   []position          // of each tier
 	said     map[string]property // the properties of this directive, the latest of each word
 	position position
@@ -99,6 +104,8 @@ var properties = map[string]struct {
 	"prefer":   {"CIDR...", (*config).prefer},
 	"fallback": {"all | primary | last | none | nxdomain | servfail | refused | next | ADDRESS...", (*config).fallback},
 	"ttl":      {"MIN [MAX]", (*config).ttl},
+	"srv":      {"SERVICE...", (*config).srv},
+	"https":    {"[PARAM...]", (*config).bindings},
 	"startup":  {"DURATION", duration(0, 10*time.Minute, func(c *config) *time.Duration { return &c.startup })},
 	"allow":    {"CIDR...", (*config).allowed},
 	"limit":    {"COUNT", (*config).limited},
@@ -149,7 +156,28 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 		}
 		configs = append(configs, c)
 	}
+	for _, c := range configs {
+		if err := c.derive(names); err != nil {
+			return nil, err
+		}
+	}
 	return configs, nil
+}
+
+// derive checks the names that SRV records make of the pool's. taken are those of all pools.
+func (c *config) derive(taken map[string]position) error {
+	for _, prefix := range slices.Sorted(maps.Keys(derived(c.services, &c.Pool))) {
+		for _, name := range c.names {
+			made := prefix + strings.TrimPrefix(name, "*.")
+			if before, ok := taken[made]; ok && !strings.HasPrefix(name, "*.") {
+				return c.position.errorf("pool %q has srv, and so the name %q, which is that of the pool of %s:%d, want another label or name", c.names[0], made, before.file, before.line)
+			}
+			if _, ok := dns.IsDomainName(made); !ok {
+				return c.position.errorf("pool %q has srv, and so the name %q, which is too long", c.names[0], made)
+			}
+		}
+	}
+	return nil
 }
 
 // ofMembers says whether a property belongs to one pool and cannot be a default.
@@ -199,6 +227,11 @@ func (c config) overlay(d directive, zones []string, root string, taken map[stri
 	}
 	if err := c.read(d); err != nil {
 		return nil, err
+	}
+	for _, word := range []string{"srv", "https"} {
+		if p, said := c.said[word]; said {
+			return nil, p.errorf("%s beside from next, want it in a pool with addresses of its own", word)
+		}
 	}
 	if len(c.Tiers) > 0 {
 		at := c.tierAt[len(c.tierAt)-1]
@@ -276,7 +309,7 @@ func (c *config) read(d directive) error {
 		if before, again := c.said[p.word]; again && !slices.Contains(repeatable, p.word) {
 			return p.errorf("property %q stands here twice, first in line %d", p.word, before.line)
 		}
-		if len(p.args) == 0 {
+		if len(p.args) == 0 && !strings.HasPrefix(known.usage, "[") {
 			return p.errorf("%s without a value, want %s %s", p.word, p.word, known.usage)
 		}
 		if err := known.apply(c, p); err != nil {
@@ -298,8 +331,14 @@ func (c *config) tier(p property) error {
 	return c.setTier(0, p.position, p.args)
 }
 
+// maxTiers is how many priorities there are for the HTTPS records of a pool.
+const maxTiers = 1<<16 - 1
+
 // setTier reads the addresses of a tier. The first may come after others.
 func (c *config) setTier(i int, at position, args []string) error {
+	if i >= maxTiers {
+		return at.errorf("tier %d of one pool, want %d at most", i, maxTiers)
+	}
 	for len(c.Tiers) <= i {
 		c.Tiers, c.tierAt = append(c.Tiers, nil), append(c.tierAt, at)
 	}
@@ -479,6 +518,29 @@ func (c *config) fromNext(p property) error {
 	return p.takes(1)
 }
 
+func (c *config) srv(p property) error {
+	c.services, c.Ranked = nil, true
+	for _, arg := range p.args {
+		service, err := parseService(arg)
+		if err != nil {
+			return p.errorf("%v", err)
+		}
+		if slices.Contains(c.services, service) {
+			return p.errorf("srv %q stands here twice", arg)
+		}
+		c.services = append(c.services, service)
+	}
+	return nil
+}
+
+func (c *config) bindings(p property) (err error) {
+	c.https, c.Ranked = true, true
+	if c.params, err = parseParams(p.args); err != nil {
+		return p.errorf("%v", err)
+	}
+	return nil
+}
+
 // maxLimit is how many addresses the probing of one process is made for.
 const maxLimit = 100_000
 
@@ -590,11 +652,29 @@ func (c *config) parseProbes(name, root string) error {
 	return nil
 }
 
+// reachable checks a member that has an SRV record. labels are those before it, and their tiers.
+func (c *config) reachable(m pool.Member, tier int, labels map[string]int) error {
+	label := target(m)
+	if before, ok := labels[label]; ok && before != tier {
+		return c.tierAt[tier].errorf("label %q stands in tiers %d and %d of pool %q, which has srv, want another: it is a name of one tier's members", label, before, tier, c.names[0])
+	}
+	labels[label] = tier
+	if m.Port == 0 {
+		return c.tierAt[tier].errorf("member %q of pool %q has no port, want one for its SRV records", m, c.names[0])
+	}
+	return nil
+}
+
 // members checks the members of the pool as a whole.
 func (c *config) members() error {
-	seen := make(map[netip.Addr]bool, c.Size())
+	seen, labels := make(map[netip.Addr]bool, c.Size()), make(map[string]int)
 	for i, tier := range c.Tiers {
 		for _, m := range tier {
+			if len(c.services) > 0 {
+				if err := c.reachable(m, i, labels); err != nil {
+					return err
+				}
+			}
 			if seen[m.Addr] {
 				return c.tierAt[i].errorf("address %q is in pool %q twice, want each address once", m.Addr, c.names[0])
 			}

@@ -458,7 +458,7 @@ func TestSetupErrors(t *testing.T) {
 func TestConfigWrong(t *testing.T) {
 	const (
 		addr     = "want one such as 192.0.2.10, 192.0.2.10:443 or [2001:db8::10]:443"
-		words    = "want one of allow, answer, backup, fall, fallback, from, hold, interval, limit, min, order, prefer, primary, probe, recheck, rise, startup, timeout, ttl"
+		words    = "want one of allow, answer, backup, fall, fallback, from, hold, https, interval, limit, min, order, prefer, primary, probe, recheck, rise, srv, startup, timeout, ttl"
 		kinds    = "want one of http, https, tcp, tls"
 		unicast  = "is not the address of one host, want a unicast address"
 		label    = "want a host name label: letters, digits and hyphens"
@@ -508,8 +508,25 @@ func TestConfigWrong(t *testing.T) {
 		{"failover *.example.org {\nfrom next\nprobe tcp://:80\n}", 1, `wildcard "*.example.org" with from next, want "example.org.": it is for all names at and below that`},
 		{"failover www.example.com {\nfrom next\nprobe tcp://:80\n}", 1, `name "www.example.com" is outside of the server block, want a name in example.org.`},
 		{"failover 192.0.2.1 {\nfrom next\nprobe tcp://:80\n}", 1, `a pool without a NAME, want failover NAME... ADDRESS...`},
-		{inBlock("srv https"), 2, `unknown property "srv", ` + words},
-		{inBlock("https"), 2, `unknown property "https", ` + words},
+		{inBlock("srv"), 2, `srv without a value, want srv SERVICE...`},
+		{inBlock("srv _http"), 2, `srv "_http", want a service such as http or sip/udp`},
+		{inBlock("srv http/sctp"), 2, `srv "http/sctp" has the protocol "sctp", want tcp or udp`},
+		{inBlock("srv http/"), 2, `srv "http/" has the protocol "", want tcp or udp`},
+		{inBlock("srv 80"), 2, `srv "80", want a service such as http or sip/udp`},
+		{inBlock("srv a--b"), 2, `srv "a--b", want a service such as http or sip/udp`},
+		{inBlock("srv http HTTP/tcp"), 2, `srv "HTTP/tcp" stands here twice`},
+		{inBlock("https port=443"), 2, `https "port=443", want it with the members: it is written by the pool`},
+		{inBlock("https KEY4=192.0.2.1"), 2, `https "KEY4=192.0.2.1", want it with the members: it is written by the pool`},
+		{inBlock("https h2"), 2, `https "h2", want parameters such as alpn=h2,h3: bad SVCB key: "h2"`},
+		{inBlock("https alpn=h2\nhttps alpn=h2"), 3, `property "https" stands here twice, first in line 2`},
+		{inBlock(`https "alpn=h2 port=1"`), 2, `https "alpn=h2 port=1", want a parameter such as alpn=h2,h3`},
+		{over("from next\nsrv http"), 4, `srv beside from next, want it in a pool with addresses of its own`},
+		{over("from next\nhttps"), 4, `https beside from next, want it in a pool with addresses of its own`},
+		{"failover www.example.org 192.0.2.1 {\nsrv http\nprobe http://\n}", 1, `member "192.0.2.1" of pool "www.example.org." has no port, want one for its SRV records`},
+		{"failover www.example.org {\nprimary a=192.0.2.1:1\nbackup A=192.0.2.2:1\nsrv http\n}", 3, `label "a" stands in tiers 0 and 1 of pool "www.example.org.", which has srv, want another: it is a name of one tier's members`},
+		{"failover www.example.org a=192.0.2.1:1 {\nsrv http\n}\nfailover a.www.example.org 192.0.2.1:1", 1, `pool "www.example.org." has srv, and so the name "a.www.example.org.", which is that of the pool of Testfile:4, want another label or name`},
+		{"failover www.example.org 192.0.2.1:1 {\nsrv http\n}\nfailover _http._tcp.www.example.org 192.0.2.1:1", 1, `pool "www.example.org." has srv, and so the name "_http._tcp.www.example.org.", which is that of the pool of Testfile:4, want another label or name`},
+		{"failover " + strings.Repeat("a.", 117) + "example.org 192.0.2.1:1 {\nsrv http\n}", 1, `pool "` + strings.Repeat("a.", 117) + `example.org." has srv, and so the name "_http._tcp.` + strings.Repeat("a.", 117) + `example.org.", which is too long`},
 		{inBlock("failback manual"), 2, `unknown property "failback", ` + words},
 		{inBlock("quorum majority"), 2, `unknown property "quorum", ` + words},
 		{inBlock("require any"), 2, `unknown property "require", ` + words},
@@ -795,6 +812,8 @@ func TestConfigProperties(t *testing.T) {
 		"from":     {"from next", "from last"},
 		"allow":    {"from next\nallow 192.0.2.0/24", "allow 192.0.2.0"},
 		"limit":    {"from next\nlimit 5", "limit 0"},
+		"srv":      {"srv http sip/udp", "srv http/sctp"},
+		"https":    {"https alpn=h2,h3", "https h2"},
 	}
 	if got, want := slices.Sorted(maps.Keys(examples)), slices.Sorted(maps.Keys(properties)); !slices.Equal(got, want) {
 		t.Fatalf("Examples of %v, want them of %v", got, want)

@@ -84,26 +84,38 @@ func (f Failover) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if e.pool == nil {
 		return f.serveOther(ctx, w, r, name, e.zone)
 	}
-	return f.servePool(ctx, w, r, name, e.zone, e.pool)
+	return f.servePool(ctx, w, r, name, e.zone, e.pool, e.as)
 }
 
-// asksAddress says whether a query is for what a pool has.
-func asksAddress(r *dns.Msg) bool {
-	t := r.Question[0].Qtype
-	return t == dns.TypeA || t == dns.TypeAAAA || t == dns.TypeANY
-}
-
-// servePool answers a query for a name of a pool.
-func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, z *zone, p *livePool) (int, error) {
-	if !asksAddress(r) {
+// servePool answers a query for a name of a pool, or one that is made of it.
+func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, z *zone, p *livePool, as *role) (int, error) {
+	if !p.has(r.Question[0].Qtype, as) {
 		return f.serveOther(ctx, w, r, name, z)
+	}
+	if as != nil && as.targets != nil {
+		return f.reply(ctx, w, r, name, z, p.targets(r, z, as))
 	}
 	s := p.now.Load()
 	p.counted.add(ctx, p.names[0], s.tier)
 	if s.choice.Reply == pool.Next {
 		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
 	}
-	w.WriteMsg(p.answer(r, z, s))
+	return f.reply(ctx, w, r, name, z, p.answer(r, z, s, as))
+}
+
+// reply writes the answer of a pool. What it denies may be there in the next plugins' zone, if any type will
+// do; and a denial comes with the SOA of that zone where they have it, for a zone has but one.
+func (f Failover) reply(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, z *zone, m *dns.Msg) (int, error) {
+	if denied := len(m.Answer) == 0 && len(m.Ns) > 0; denied && f.zonesBelow {
+		if r.Question[0].Qtype == dns.TypeANY && m.Rcode == dns.RcodeSuccess {
+			return f.serveOther(ctx, w, r, name, z)
+		}
+		if soa := soaBelow(ctx, w, r, f.Next, r.Question[0].Name); soa != nil {
+			soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl, z.ttl)
+			m.Ns = []dns.RR{soa}
+		}
+	}
+	w.WriteMsg(m)
 	return dns.RcodeSuccess, nil
 }
 
@@ -127,7 +139,7 @@ func (f Failover) serveUnknown(ctx context.Context, w dns.ResponseWriter, r *dns
 		return f.next(ctx, w, r, name)
 	}
 	if e.wildcard != nil && !f.existsBelow(ctx, w, r, name, next) {
-		return f.serveWildcard(ctx, w, r, name, e, name == next)
+		return f.serveWildcard(ctx, w, r, name, e, next)
 	}
 	passed := &watched{ResponseWriter: w}
 	rcode, err := f.next(ctx, passed, r, name)
@@ -161,15 +173,19 @@ func (f Failover) existsBelow(ctx context.Context, w dns.ResponseWriter, r *dns.
 
 // serveWildcard answers for a name below e, unless the next plugins know that name: a wildcard never
 // covers a name that exists (RFC 4592, section 2.2.1). That can only be where it is one label below e.
-func (f Failover) serveWildcard(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, e *entry, below bool) (int, error) {
-	if f.zonesBelow && below && asksAddress(r) {
+func (f Failover) serveWildcard(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, e *entry, next string) (int, error) {
+	as, ok := e.wildcard.roleBelow(name, next)
+	if !ok {
+		return f.serveOther(ctx, w, r, name, e.zone)
+	}
+	if f.zonesBelow && name == next && e.wildcard.has(r.Question[0].Qtype, as) {
 		k := &known{watched{ResponseWriter: w}}
 		rcode, err := f.next(ctx, k, r, name)
 		if k.written || rcode == dns.RcodeServerFailure && !isUnknown(rcode, err) {
 			return rcode, err // a zone that is broken may have the name
 		}
 	}
-	return f.servePool(ctx, w, r, name, e.zone, e.wildcard)
+	return f.servePool(ctx, w, r, name, e.zone, e.wildcard, as)
 }
 
 // Metadata implements the metadata.Provider interface.

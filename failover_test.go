@@ -411,10 +411,14 @@ func TestServeNext(t *testing.T) {
 		want  string
 		asked int
 	}{
-		// Addresses of pools are never asked for.
+		// Addresses of pools are never asked for, but a denial comes with the SOA of who has the zone.
 		{mx, "www.example.org. A", "NOERROR aa " + members, 0},
 		{mx, "www.example.org. AAAA", "NOERROR aa www.example.org. 7 AAAA 2001:db8::10", 0},
-		{mx, "v4.example.org. AAAA", "NOERROR aa " + ours, 0},
+		{mx, "v4.example.org. AAAA", "NOERROR aa " + ours, 1},
+		{noData, "v4.example.org. AAAA", "NOERROR aa / example.org. 5 SOA minimum 60", 1},
+		{nx, "v4.example.org. AAAA", "NOERROR aa / example.org. 5 SOA minimum 60", 1},
+		{failed, "v4.example.org. AAAA", "NOERROR aa " + ours, 1},
+		{referral, "v4.example.org. AAAA", "NOERROR aa " + ours, 1},
 		{mx, "www.example.org. ANY", "NOERROR aa " + members, 0},
 
 		// Other types of a name that exists.
@@ -468,6 +472,13 @@ func TestServeNext(t *testing.T) {
 		if got := ask(t, f, tc.query); got != tc.want || asked != tc.asked {
 			t.Errorf("%s, next %+v:\nGot  %s\nwant %s\nwith the next plugin asked %d times, want %d", tc.query, tc.next, got, tc.want, asked, tc.asked)
 		}
+	}
+
+	// ANY is whatever there is.
+	none := serving(t, "failover www.example.org 192.0.2.10:443 {\nfallback none\n}", mx).turnFirst("-")
+	none.zonesBelow = true
+	if got, want := ask(t, none, "www.example.org. ANY"), "NOERROR aa www.example.org. 300 MX 10 mail.example.org."; got != want {
+		t.Errorf("Got %s, want %s", got, want)
 	}
 
 	// Where nobody further down has zones, a wildcard waits for nobody.

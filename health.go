@@ -10,6 +10,8 @@ import (
 
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
+
+	"github.com/miekg/dns"
 )
 
 // livePool is a pool with the checks of its members and the answers that follow from them.
@@ -21,6 +23,9 @@ type livePool struct {
 	key     string    // the same for the same pool in the next generation of the Corefile
 	inquiry
 	startup time.Duration
+	derived map[string]*role // the names that are made of its names, by what stands before these
+	https   bool             // it has HTTPS records,
+	params  []dns.SVCBKeyValue
 
 	now     atomic.Pointer[snapshot] // replaced, never written to; nil until start
 	stale   atomic.Bool              // something has changed since now was made
@@ -48,6 +53,9 @@ func newLivePool(c *config, key string) *livePool {
 		key:     key + " " + c.names[0],
 		inquiry: inquiry{c.specs, c.settings},
 		startup: c.startup,
+		derived: derived(c.services, &c.Pool),
+		https:   c.https,
+		params:  c.params,
 	}
 }
 

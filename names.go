@@ -17,6 +17,7 @@ type names struct {
 // entry is one existing name.
 type entry struct {
 	pool     *livePool // nil: an empty non-terminal, or the apex of a zone
+	as       *role     // of the name to the pool; nil: it is one of the pool's own
 	wildcard *livePool // answers for names below this one that do not exist; nil: none
 	zone     *zone     // it lies in
 }
@@ -47,6 +48,12 @@ func makeNames(pools []*livePool, zones []string, inZone func(origin string) *zo
 				e = n.add(name, z) // exists, too (RFC 4592, section 2.2.1)
 			}
 			e.pool = p
+			for prefix, as := range p.derived {
+				if !below {
+					made := n.add(prefix+name, z)
+					made.pool, made.as = p, as
+				}
+			}
 			origins[origin] = true
 		}
 	}

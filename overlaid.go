@@ -13,7 +13,6 @@ import (
 	"github.com/coredns-failover/failover/plugin/pool"
 
 	"github.com/coredns/coredns/plugin"
-	"github.com/coredns/coredns/plugin/pkg/nonwriter"
 
 	"github.com/miekg/dns"
 )
@@ -480,27 +479,12 @@ func (v *revision) deny(m *dns.Msg) {
 	case pool.NXDomain:
 		m.Rcode = dns.RcodeNameError
 	}
-	soa := v.soa()
-	soa.Hdr.Ttl = min(soa.Hdr.Ttl, v.denied.Ttl)
-	m.Ns = []dns.RR{soa}
-}
-
-// soa is the SOA that lets resolvers remember a denial: the next plugins', or ours where they have none.
-func (v *revision) soa() *dns.SOA {
-	owner := v.denied.Name
-	asked := v.query.Copy()
-	asked.Question[0] = dns.Question{Name: owner, Qtype: dns.TypeSOA, Qclass: dns.ClassINET}
-	w := nonwriter.New(v.ResponseWriter)
-	plugin.NextOrFailure("failover", v.next, v.ctx, w, asked)
-	if w.Msg != nil {
-		for _, rr := range slices.Concat(w.Msg.Answer, w.Msg.Ns) {
-			if soa, ok := rr.(*dns.SOA); ok && dns.IsSubDomain(soa.Hdr.Name, owner) {
-				mine := *soa
-				return &mine
-			}
-		}
+	soa := soaBelow(v.ctx, v.ResponseWriter, v.query, v.next, v.denied.Name)
+	if soa == nil {
+		soa = v.zone.soa(v.query.Question[0].Name)
 	}
-	return v.zone.soa(v.query.Question[0].Name)
+	soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl, v.denied.Ttl)
+	m.Ns = []dns.RR{soa}
 }
 
 // addressOf is the address in a record of one.

@@ -43,6 +43,7 @@ type Pool struct {
 	Hold     time.Duration // how long a member that came back is kept out; see [Health.Held]
 	MinTTL   time.Duration // at least a second
 	MaxTTL   time.Duration // at least MinTTL
+	Ranked   bool          // a choice has Ranks
 }
 
 // Health is what a choice has to know of one member.
@@ -119,6 +120,11 @@ type Choice struct {
 	Used  []int         // the members in use, as indexes over all tiers; empty in fallback
 	Stale bool          // the addresses are the last set that worked (RFC 8914, code 3)
 	TTL   time.Duration // whole seconds
+
+	// Ranks is what is answered of all tiers at once, where the pool is Ranked and Reply is Addresses. It
+	// can be relied on for RanksTTL.
+	Ranks    []Rank
+	RanksTTL time.Duration
 }
 
 // Set is the addresses of one family in their order. Runs is nil when that order is final; else it
@@ -174,6 +180,9 @@ func (p *Pool) Choose(health []Health, last []int) Choice {
 		}
 	}
 	c.V4, c.V6 = p.arrange([][]Member{pick(members, c.Used, begin)})
+	if p.Ranked {
+		c.Ranks, c.RanksTTL = p.ranks(health, &c), p.ttl(health, least, p.Hold)
+	}
 	return c
 }
 
@@ -232,6 +241,9 @@ func (p *Pool) fallback(health []Health, last []int) Choice {
 		}
 	}
 	c.V4, c.V6 = p.arrange(tiers)
+	if p.Ranked {
+		c.Ranks, c.RanksTTL = p.fallbackRanks(last), c.TTL
+	}
 	return c
 }
 

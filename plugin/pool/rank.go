@@ -1,0 +1,69 @@
+package pool
+
+import "slices"
+
+// Rank is the members of one tier that an answer may name, in the pool's order, but for what turns from
+// answer to answer.
+type Rank struct {
+	Tier    int // from 0
+	Members []Member
+}
+
+// ranks are all the tiers that can be used, for an answer that leaves the choice to the client. A tier that
+// is not usable is left out, be some of its members up or not: the one after it is what is answered.
+func (p *Pool) ranks(health []Health, c *Choice) []Rank {
+	var ranks []Rank
+	first := 0
+	for tier, members := range p.Tiers {
+		last := first + len(members)
+		used := c.Used
+		if tier != c.Tier {
+			used = used[:0:0]
+			least, ok := wait(health[first:last], p.Min.Of(len(members)))
+			for i := first; ok && least == 0 && i < last; i++ {
+				if health[i].use(0) {
+					used = append(used, i)
+				}
+			}
+		}
+		if len(used) > 0 {
+			ranks = append(ranks, Rank{tier, p.sorted(pick(members, used, first))})
+		}
+		first = last
+	}
+	return ranks
+}
+
+// fallbackRanks are the ranks of a fallback to addresses. Those that are no members have no ports of their
+// own, and get that of the first member.
+func (p *Pool) fallbackRanks(last []int) []Rank {
+	if p.Fallback.Members == Others {
+		others := slices.Clone(p.Fallback.Other)
+		for i := range others {
+			others[i].Port = p.Tiers[0][0].Port
+		}
+		return []Rank{{0, p.sorted(others)}}
+	}
+	var ranks []Rank
+	first := 0
+	for tier, members := range p.Tiers {
+		end := first + len(members)
+		switch {
+		case p.Fallback.Members == Last && len(last) > 0:
+			used := slices.DeleteFunc(slices.Clone(last), func(i int) bool { return i < first || i >= end })
+			members = pick(members, used, first)
+		case p.Fallback.Members == Primary && tier > 0:
+			members = nil
+		}
+		if len(members) > 0 {
+			ranks = append(ranks, Rank{tier, p.sorted(members)})
+		}
+		first = end
+	}
+	return ranks
+}
+
+// sorted returns members in the pool's order.
+func (p *Pool) sorted(members []Member) []Member {
+	return slices.SortedStableFunc(slices.Values(members), func(a, b Member) int { return p.compare(a.Addr, b.Addr) })
+}
