@@ -83,7 +83,7 @@ func (c *compared) differences() map[string][2]string {
 			differ("owner", owner, c.query.Question[0].Name)
 		}
 	}
-	if c.isMade() && c.qtype() != dns.TypeANY && len(got.Answer) > 0 {
+	if c.isMade() && !c.isService() && (c.qtype() == dns.TypeA || c.qtype() == dns.TypeAAAA) && len(got.Answer) > 0 {
 		differ("order", addresses(got), c.state.addressesOf(c.name(), c.qtype()))
 	}
 	one, other := got.IsEdns0(), want.IsEdns0()
@@ -125,7 +125,7 @@ func TestPeers(t *testing.T) {
 	pools := fmt.Sprintf(peerPools, hosts[0], hosts[1], hosts[2], hosts[3])
 	file := "file " + write(t, "db.example.org", peerRest+peerHidden) + " example.org"
 	s := start(t, block(pools, file)+blockOn(alone, pools)+blockOn(below, file))
-	c := comparison{T: t, s: s, random: newAsker(seed, peerQueried()), used: make([]int, len(differenceRules))}
+	c := comparison{T: t, s: s, hosts: hosts, random: newAsker(seed, peerQueried()), used: make([]int, len(differenceRules))}
 	for _, state := range peerStates {
 		for i, h := range hosts {
 			switch down := slices.Contains(state.down, i); {
@@ -157,6 +157,7 @@ func TestPeers(t *testing.T) {
 type comparison struct {
 	*testing.T
 	s      *server
+	hosts  []*host
 	random *asker
 	asked  int
 	found  int   // differences without a reason
@@ -169,7 +170,7 @@ func (cn *comparison) compare(state poolState, host, below, rest string) {
 	const queries, shown = 250, 30
 	peers := map[string]*peer{}
 	for _, program := range []string{"named", "nsd"} {
-		peers[program] = authority(cn, program, home, rest+state.static())
+		peers[program] = authority(cn, program, home, rest+state.static(cn.hosts))
 		defer peers[program].stop()
 	}
 	for range queries {
@@ -219,6 +220,9 @@ func peerQueried() []string {
 	for _, of := range peerNames {
 		names = append(names, of...)
 	}
+	for _, label := range append(peerTargets, "_tcp", "_http._tcp", "_http._tcp") {
+		names = append(names, label+peerServices)
+	}
 	for line := range strings.SplitSeq(peerRest, "\n") {
 		if owner, _, ok := strings.Cut(line, " "); ok && owner != "" && owner != "$ORIGIN" && owner != "@" {
 			names = append(names, owner+".example.org.")
@@ -235,10 +239,17 @@ type differenceRule struct {
 	why   string
 }
 
-// isMade says whether the answer is failover's own, about the addresses of a pool.
+// isMade says whether the answer is failover's own.
 func (c *compared) isMade() bool {
-	return poolOf(c.name()) != "" && slices.Contains([]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeANY}, c.qtype()) && !c.asBelow()
+	types := []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeANY}
+	if poolOf(c.name()) == "web" {
+		types = append(types, dns.TypeSRV, dns.TypeHTTPS)
+	}
+	return poolOf(c.name()) != "" && slices.Contains(types, c.qtype()) && !c.asBelow()
 }
+
+// isService says whether what is asked for are SRV records or their targets.
+func (c *compared) isService() bool { return strings.HasSuffix(c.name(), peerServices) }
 
 // do says whether the query wants signatures.
 func (c *compared) do() bool { return c.query.IsEdns0() != nil && c.query.IsEdns0().Do() }
@@ -274,6 +285,10 @@ var differenceRules = []differenceRule{
 		return c.name() == "no.example.org." && !c.isMade() && c.state.inFallback(c.name()) && isDenied(c.got)
 	},
 		"While fallback nxdomain is in force only addresses are NXDOMAIN (see README.md, Bugs)."},
+	{[]string{"additional"}, func(c *compared) bool {
+		return c.isMade() && poolOf(c.name()) == "web" && len(c.got.Answer) > 0 && set(c.want.Extra, false) == ""
+	},
+		"Failover adds the addresses that go with SRV and HTTPS records (RFC 2782, and RFC 9460, section 4.1); the peers are told to be brief."},
 	{[]string{"owner"}, func(c *compared) bool { return c.asBelow() },
 		"File writes an owner as in the zone file: it is the question that has to be as asked (RFC 4343, section 4.1)."},
 	{[]string{"authority", "additional"}, func(c *compared) bool {

@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -105,12 +106,19 @@ failover no.example.org {
     primary  %[1]s
     fallback nxdomain
 }
+failover web.example.org {
+    primary  a=%[1]s b=%[2]s a=%[3]s
+    backup   %[4]s
+    srv      http
+    https    alpn=h2,h3
+}
 `
 
 // peerStates are the states that the members go through, one after the other.
 var peerStates = []poolState{
 	{"all up", nil, map[string]string{
 		"www":   "127.0.0.3 127.0.0.2 ::1",
+		"web":   "127.0.0.3 127.0.0.2 ::1",
 		"db":    "127.0.0.3",
 		"fixed": "127.0.0.3 ::1",
 		"pri":   "127.0.0.3 127.0.0.2",
@@ -121,6 +129,7 @@ var peerStates = []poolState{
 	}, ""},
 	{"one down", []int{0}, map[string]string{
 		"www":   "127.0.0.2 ::1",
+		"web":   "127.0.0.2 ::1",
 		"db":    "127.0.0.4",
 		"fixed": "::1",
 		"pri":   "127.0.0.2",
@@ -130,6 +139,7 @@ var peerStates = []poolState{
 	}, "no"},
 	{"primary down", []int{0, 1, 2}, map[string]string{
 		"www":   "127.0.0.4",
+		"web":   "127.0.0.4",
 		"db":    "127.0.0.4",
 		"fixed": "192.0.2.66 192.0.2.65 2001:db8::66",
 		"pri":   "127.0.0.4",
@@ -138,6 +148,7 @@ var peerStates = []poolState{
 	}, "fixed last six no"},
 	{"a family down", []int{2}, map[string]string{
 		"www":   "127.0.0.3 127.0.0.2",
+		"web":   "127.0.0.3 127.0.0.2",
 		"db":    "127.0.0.3",
 		"fixed": "127.0.0.3",
 		"pri":   "127.0.0.3 127.0.0.2",
@@ -147,13 +158,15 @@ var peerStates = []poolState{
 	}, "six"},
 	{"all down", []int{0, 1, 2, 3}, map[string]string{
 		"www":   "127.0.0.3 127.0.0.2 127.0.0.4 ::1",
+		"web":   "127.0.0.3 127.0.0.2 127.0.0.4 ::1",
 		"fixed": "192.0.2.66 192.0.2.65 2001:db8::66",
 		"pri":   "127.0.0.3 127.0.0.2",
 		"last":  "127.0.0.3",
 		"pair":  "127.0.0.3 127.0.0.2 127.0.0.4",
-	}, "www db fixed pri last six pair no"},
+	}, "www web db fixed pri last six pair no"},
 	{"all back", nil, map[string]string{
 		"www":   "127.0.0.3 127.0.0.2 ::1",
+		"web":   "127.0.0.3 127.0.0.2 ::1",
 		"db":    "127.0.0.3",
 		"fixed": "127.0.0.3 ::1",
 		"pri":   "127.0.0.3 127.0.0.2",
@@ -173,6 +186,7 @@ var peerNames = map[string][]string{
 	"last":  {"last.example.org."},
 	"six":   {"six.example.org.", "*.six.example.org."},
 	"pair":  {"pair.example.org."},
+	"web":   {"web.example.org."},
 	"no":    {"no.example.org."},
 }
 
@@ -187,8 +201,18 @@ func (s poolState) addressesOf(name string, qtype uint16) []string {
 	return found
 }
 
-// poolOf is the pool that answers for a name, one that a wildcard covers, too; "" when there is none.
+// peerServices are the names that its SRV records give to one of the pools: what is above them, and the targets
+// with the members they are.
+const peerServices = ".web.example.org."
+
+var peerTargets = []string{"a", "b", "a", "127-0-0-4"}
+
+// poolOf is the pool that answers for a name, one that a wildcard covers or that SRV records make, too; "" when
+// there is none.
 func poolOf(name string) string {
+	if strings.HasSuffix(name, peerServices) {
+		return "web"
+	}
 	for pool, names := range peerNames {
 		for _, n := range names {
 			if below, ok := strings.CutPrefix(n, "*"); n == name || ok && strings.HasSuffix(name, below) {
@@ -206,7 +230,7 @@ func (s poolState) inFallback(name string) bool {
 
 // static is the state as the records of a zone file. Of a type that nobody asks for each name has a record,
 // because it exists, but for the one whose fallback is NXDOMAIN.
-func (s poolState) static() string {
+func (s poolState) static(hosts []*host) string {
 	var text strings.Builder
 	for pool, names := range peerNames {
 		for _, name := range names {
@@ -220,6 +244,21 @@ func (s poolState) static() string {
 				}
 				fmt.Fprintf(&text, "%s %d IN %s %s\n", name, peerTTL, rtype, addr)
 			}
+		}
+	}
+	all := len(s.down) == len(hosts)
+	for i, h := range hosts {
+		at, tier, rtype, hint := netip.MustParseAddrPort(h.addr), 0, "A", "ipv4hint"
+		if at.Addr().Is6() {
+			rtype, hint = "AAAA", "ipv6hint"
+		}
+		if i == len(hosts)-1 {
+			tier = 1
+		}
+		fmt.Fprintf(&text, "%s%s %d IN %s %s\n", peerTargets[i], peerServices, peerTTL, rtype, at.Addr())
+		if all || !slices.Contains(s.down, i) {
+			fmt.Fprintf(&text, "_http._tcp%s %d IN SRV %d 1 %d %s%[1]s\n", peerServices, peerTTL, tier, at.Port(), peerTargets[i])
+			fmt.Fprintf(&text, "%s %d IN HTTPS %d . alpn=h2,h3 port=%d %s=%s\n", peerNames["web"][0], peerTTL, tier+1, at.Port(), hint, at.Addr())
 		}
 	}
 	return text.String()
