@@ -160,7 +160,7 @@ func TestResolvers(t *testing.T) {
 			var key *dns.DNSKEY
 			lines := []string{
 				fmt.Sprintf("failover {\n interval 400ms\n recheck 20ms\n ttl %ds\n fallback none\n}", resolverTTL),
-				fmt.Sprintf("failover www.example.org example.org *.apps.example.org a.b.c.example.org {\n primary %s\n backup %s\n}", one, two),
+				fmt.Sprintf("failover www.example.org example.org *.apps.example.org a.b.c.example.org {\n primary %s\n backup %s\n srv http\n https alpn=h2\n}", one, two),
 				fmt.Sprintf("failover n1.example.org n3.example.org gone.example.org %s", alone),
 				fmt.Sprintf("failover n2.example.org %s %s", two, six),
 			}
@@ -223,6 +223,30 @@ func resolvesAll(t *testing.T, r resolver, s *server, file bool) {
 		r.want(t, "www.example.org.", dns.TypeAAAA)
 		r.want(t, "example.org.", dns.TypeA, "127.0.0.3")
 		r.want(t, "example.org.", dns.TypeAAAA)
+		for _, name := range []string{"www.example.org.", "any.apps.example.org.", "third.apps.example.org.", "a.b.c.example.org."} {
+			r.want(t, "_tcp."+name, dns.TypeA)
+			r.want(t, "_http._tcp."+name, dns.TypeA)
+			services := r.ask(t, "_http._tcp."+name, dns.TypeSRV)
+			tiers := []*dns.Msg{services}
+			if !r.validates { // else see TestResolverAggressive
+				tiers = append(tiers, r.ask(t, name, dns.TypeHTTPS))
+			}
+			for _, m := range tiers {
+				if len(m.Answer) != 2 {
+					t.Errorf("%s says of %s\n%v\nwant a record for each tier", r.name, title(m), m)
+				}
+				r.check(t, m, resolverTTL)
+			}
+			for _, rr := range services.Answer {
+				if srv, ok := rr.(*dns.SRV); ok {
+					m := r.ask(t, srv.Target, dns.TypeA)
+					if got, want := addresses(m), []string{[]string{"127.0.0.3", "127.0.0.2"}[srv.Priority]}; !slices.Equal(got, want) {
+						t.Errorf("%s has the target %s at %v, want %v", r.name, srv.Target, got, want)
+					}
+					r.check(t, m, resolverTTL)
+				}
+			}
+		}
 		// Names side by side, with others between them that do not exist.
 		for i, addr := range []string{"127.0.0.4", "127.0.0.2", "127.0.0.4"} {
 			name := fmt.Sprintf("n%d.example.org.", i+1)
@@ -255,5 +279,27 @@ func resolvesAll(t *testing.T, r resolver, s *server, file bool) {
 		if set(got.Answer, false) != set(want.Answer, false) {
 			t.Errorf("%s says of %s\n%s\nwant\n%s", r.name, title(got), set(got.Answer, false), set(want.Answer, false))
 		}
+	}
+}
+
+// What is denied of a signed name leaves alone its other types, for a resolver that makes use of the proof (RFC
+// 8198), too.
+func TestResolverAggressive(t *testing.T) {
+	one := member(t, "127.0.0.3")
+	key, base := zoneKey(t)
+	rest := resolverRest + "www 3600 IN MX 10 beside.example.org.\nwww 3600 IN CAA 0 issue \"ca.example.net\"\n"
+	s := start(t, block("dnssec {\n key file "+base+"\n}", fmt.Sprintf("failover www.example.org %s {\n ttl %ds\n srv http\n https alpn=h2\n}", one, resolverTTL),
+		"file "+write(t, "db.example.org", rest)+" example.org"))
+	for _, r := range resolvers(t, s.udp(), key) {
+		t.Run(r.name, func(t *testing.T) {
+			r.want(t, "www.example.org.", dns.TypeAAAA)
+			for _, qtype := range []uint16{dns.TypeA, dns.TypeTXT, dns.TypeHTTPS, dns.TypeMX, dns.TypeCAA} {
+				m := r.ask(t, "www.example.org.", qtype)
+				if len(m.Answer) != 1 {
+					t.Errorf("The answer is\n%v\nwant a record", m)
+				}
+				r.check(t, m, 3600)
+			}
+		})
 	}
 }
