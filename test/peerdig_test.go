@@ -14,7 +14,7 @@ import (
 // dug is what dig or kdig reads in an answer.
 type dug struct {
 	status, flags, question string
-	answer, authority       []string // their records, with single blanks
+	answer, authority       []string // their records, with single blanks and without quotes
 	ede                     string
 }
 
@@ -31,7 +31,7 @@ func dig(t testing.TB, program, addr string, args ...string) dug {
 		section string
 	)
 	for line := range strings.Lines(string(out)) {
-		line = strings.Join(strings.Fields(line), " ")
+		line = strings.ReplaceAll(strings.Join(strings.Fields(line), " "), `"`, "") // which only some put around values
 		upper := strings.ToUpper(line)
 		_, status, hasStatus := strings.Cut(line, "status: ")
 		_, flags, hasFlags := strings.Cut(strings.ToLower(line), ";; flags: ")
@@ -61,11 +61,11 @@ func dig(t testing.TB, program, addr string, args ...string) dug {
 	return d
 }
 
-// lines are records as dig shows them.
+// lines are records as dig shows them, without quotes.
 func lines(rrs []dns.RR) []string {
 	var all []string
 	for _, rr := range rrs {
-		all = append(all, strings.ReplaceAll(rr.String(), "\t", " "))
+		all = append(all, strings.NewReplacer("\t", " ", `"`, "").Replace(rr.String()))
 	}
 	return all
 }
@@ -79,16 +79,17 @@ func TestDig(t *testing.T) {
 		downPool(t, "no.example.org", "fallback nxdomain"),
 		downPool(t, "refused.example.org", "fallback refused"),
 		downPool(t, "other.example.org", "fallback 192.0.2.66 2001:db8::66 192.0.2.65"),
+		fmt.Sprintf("failover web.example.org {\n primary %s\n backup %s\n srv http\n https alpn=h2,h3\n}", member(t, "127.0.0.3"), member(t, "127.0.0.2")),
 		downPool(t, "many.example.org", "fallback "+strings.Join(v4, " "))), ":0", ":"+port, 1))
 	for _, program := range []string{"dig", "kdig"} {
 		t.Run(program, func(t *testing.T) {
 			needs(t, program)
-			for _, name := range []string{"www", "wWw", "any.apps", "*.apps", "apps", "b", "a.b", "gone", "no", "refused", "other", "absent"} {
+			for _, name := range []string{"www", "wWw", "any.apps", "*.apps", "apps", "b", "a.b", "gone", "no", "refused", "other", "absent", "web", "_http._tcp.web", "127-0-0-2.web"} {
 				name += ".example.org."
 				if program == "kdig" {
 					name = strings.ToLower(name) // as it would ask anyway
 				}
-				for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeHTTPS, dns.TypeANY} {
+				for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeSRV, dns.TypeHTTPS, dns.TypeANY} {
 					for _, over := range []string{"+notcp", "+tcp"} {
 						args := []string{over, "+noedns", "-q", name, "-t", dns.TypeToString[qtype]}
 						got := dig(t, program, s.udp(), args...)
