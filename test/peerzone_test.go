@@ -264,9 +264,17 @@ func (s poolState) static(hosts []*host) string {
 	return text.String()
 }
 
-// answersAs says whether a server answers for all pools as the state has it.
+// answersAs says whether a server answers for all pools as the state has it. SRV records show the status of
+// those members, too, that are in no answer.
 func (s poolState) answersAs(t testing.TB, addr string) bool {
 	t.Helper()
+	services := len(peerMembers) - len(s.down)
+	if services == 0 { // fallback all
+		services = len(peerMembers)
+	}
+	if len(exchange(t, addr, "udp", question("_http._tcp"+peerServices, dns.TypeSRV)).Answer) != services {
+		return false
+	}
 	for _, names := range peerNames {
 		for _, name := range names {
 			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
