@@ -33,8 +33,8 @@ type nameserver struct {
 // It transfers nothing, tells nobody of changes and asks nobody unless the configuration says so.
 func bind(t testing.TB, options, statements string, files map[string]string, name string, qtype uint16) *nameserver {
 	t.Helper()
-	named := needs(t, "named")
-	n := &nameserver{port: lowPort(t), dir: t.TempDir()}
+	needs(t, "named")
+	n := &nameserver{port: lowPort(t, home), dir: t.TempDir()}
 	n.addr = net.JoinHostPort(home, n.port)
 	conf := fmt.Sprintf(`options {
     directory %q;
@@ -55,7 +55,7 @@ controls { };
 		n.put(t, file, content)
 	}
 	n.put(t, "named.conf", conf)
-	n.daemon = beside(t, named, "-g", "-n", "1", "-c", filepath.Join(n.dir, "named.conf"))
+	n.daemon = beside(t, "named", "-g", "-n", "1", "-c", filepath.Join(n.dir, "named.conf"))
 	c := &dns.Client{Timeout: 500 * time.Millisecond}
 	eventually(t, 20*time.Second, "BIND answers for "+name, func() bool {
 		if n.hasEnded() {
@@ -67,13 +67,13 @@ controls { };
 	return n
 }
 
-// lowPort is a port on home that nobody listens on, and that is never given to those that ask for any port. BIND
+// lowPort is a port of an address that nobody listens on, and that is never given to those that ask for any port. BIND
 // and CoreDNS listen in a way that lets others of the same user listen on the same port, so that with one of those
 // a CoreDNS of another test could get it, too, and every second query.
-func lowPort(t testing.TB) string {
+func lowPort(t testing.TB, host string) string {
 	t.Helper()
 	for range 100 {
-		addr := net.JoinHostPort(home, strconv.Itoa(10000+rand.IntN(20000)))
+		addr := net.JoinHostPort(host, strconv.Itoa(10000+rand.IntN(20000)))
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue

@@ -110,33 +110,46 @@ func sameOrder(t *testing.T, s *server, name string, qtype uint16, want []string
 	}
 }
 
-// What fits into an answer is the front of the order, and TC says that there is more.
+// What fits into an answer is the front of the order, and TC says that there is more, which TCP has.
 func TestTruncation(t *testing.T) {
-	v4 := from("127.0.1.1", 100)
+	v4, v6 := from("127.0.1.1", 100), from("2001:db8::1", 100)
 	var all []string
 	for _, h := range members(t, v4...) {
 		all = append(all, h.addr)
 	}
-	s := start(t, block("failover www.example.org "+strings.Join(all, " ")))
-	for _, size := range []uint16{0, 512, 1232} {
-		query := question("www.example.org.", dns.TypeA)
-		if size > 0 {
-			query.SetEdns0(size, false)
-		}
-		answer := wire(t, connection(t, s, "udp"), query)
-		m := unpack(t, answer)
-		if !m.Truncated || len(answer)+2 > max(int(size), 512) {
-			t.Errorf("The answer has %d bytes and TC %t, want at most %d and TC", len(answer)+2, m.Truncated, size)
-		}
-		if n := len(m.Answer); n < 25 || n >= 100 {
-			t.Fatalf("%d of 100 addresses in %d bytes, want as many as fit", n, size)
-		}
-		wantAddresses(t, m, v4[:len(m.Answer)]...)
-		if (m.IsEdns0() != nil) != (size > 0) {
-			t.Errorf("The OPT record of the answer is %v, the one asked with has size %d", m.IsEdns0(), size)
+	s := start(t, block(
+		"failover www.example.org "+strings.Join(all, " "),
+		downPool(t, "six.example.org", "fallback "+strings.Join(v6, " "))))
+	for _, tc := range []struct {
+		name  string
+		qtype uint16
+		want  []string
+		size  int // of a record, with its owner compressed
+	}{
+		{"www.example.org.", dns.TypeA, v4, 16},
+		{"six.example.org.", dns.TypeAAAA, v6, 28},
+	} {
+		for _, size := range []uint16{0, 511, 512, 1232, 4096} {
+			query := question(tc.name, tc.qtype)
+			if size > 0 {
+				query.SetEdns0(size, false)
+			}
+			answer := wire(t, connection(t, s, "udp"), query)
+			m, length, limit := unpack(t, answer), len(answer)+2, max(int(size), 512)
+			if whole := len(m.Answer) == len(tc.want); length > limit || m.Truncated == whole || !whole && length+tc.size <= limit {
+				t.Errorf("The answer to %s has %d bytes with %d addresses and TC %t, want what fits into %d", title(m), length, len(m.Answer), m.Truncated, limit)
+			}
+			wantAddresses(t, m, tc.want[:len(m.Answer)]...)
+			if (m.IsEdns0() != nil) != (size > 0) {
+				t.Errorf("The OPT record of the answer is %v, the one asked with has size %d", m.IsEdns0(), size)
+			}
+			m = exchange(t, s.tcp(), "tcp", query)
+			wantAddresses(t, m, tc.want...)
+			if m.Truncated {
+				t.Errorf("The answer to %s over TCP is truncated", title(m))
+			}
 		}
 	}
-	wantAddresses(t, exchange(t, s.tcp(), "tcp", question("www.example.org.", dns.TypeA)), v4...)
 }
 
 // The order stays when members leave, and when they return they are where they were.

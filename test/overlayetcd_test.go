@@ -16,9 +16,9 @@ import (
 // store is an etcd that ends with the test. It returns its URL.
 func store(t testing.TB) string {
 	t.Helper()
-	program := needs(t, "etcd")
+	needs(t, "etcd")
 	url, peer := "http://127.0.0.1:"+freePort(t), "http://127.0.0.1:"+freePort(t)
-	d := beside(t, program, "--name", "one", "--data-dir", t.TempDir(), "--unsafe-no-fsync",
+	d := beside(t, "etcd", "--name", "one", "--data-dir", t.TempDir(), "--unsafe-no-fsync",
 		"--listen-client-urls", url, "--advertise-client-urls", url,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "one="+peer)
 	eventually(t, 20*time.Second, "etcd answers", func() bool {

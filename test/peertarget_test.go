@@ -1,0 +1,53 @@
+package test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// The addresses of a HTTPS record's target are those in its hints: clients that have both, or ask for the
+// addresses, go by the addresses and leave the hints (RFC 9460, section 7.3).
+func TestPeerHTTPSTargets(t *testing.T) {
+	hosts := members(t, "127.0.0.3", "127.0.0.2", "127.0.0.4")
+	s := start(t, block(fmt.Sprintf("failover www.example.org {\n primary %s\n backup %s\n backup %s\n https\n}", hosts[0], hosts[1], hosts[2])))
+	m := s.ask("www.example.org.", dns.TypeHTTPS)
+	if len(m.Answer) != len(hosts) {
+		t.Fatalf("The answer is\n%v\nwant a record for each tier", m)
+	}
+	for _, rr := range m.Answer {
+		https := rr.(*dns.HTTPS)
+		target := https.Target
+		if target == "." { // the owner itself
+			target = https.Hdr.Name
+		}
+		var hints []string
+		for _, value := range https.Value {
+			if hint, ok := value.(*dns.SVCBIPv4Hint); ok {
+				for _, ip := range hint.Hint {
+					hints = append(hints, ip.String())
+				}
+			}
+		}
+		if got := addresses(s.ask(target, dns.TypeA)); !slices.Equal(got, hints) {
+			t.Errorf("The target %s of priority %d has the addresses %v, want those of its hints, %v", target, https.Priority, got, hints)
+		}
+	}
+}
+
+// The addresses of a SRV record's target are one set, wherever they are found (RFC 2181, section 5).
+func TestPeerSRVTargets(t *testing.T) {
+	lines := record(t)
+	one, two := member(t, "127.0.0.3:0"), member(t, "127.0.0.2:0")
+	s := start(t, block(fmt.Sprintf("failover www.example.org a=%s a=%s {\n srv http\n interval 400ms\n recheck 20ms\n ttl 30s\n}", one, two)))
+	for range 2 {
+		srv := s.ask("_http._tcp.www.example.org.", dns.TypeSRV)
+		if got, want := set(srv.Extra, true), set(s.ask("a.www.example.org.", dns.TypeA).Answer, true); got != want || len(srv.Extra) == 0 {
+			t.Errorf("With the SRV records comes\n%s\nand the target has\n%s", got, want)
+		}
+		one.stop()
+		eventually(t, bound, "a member is down", func() bool { return len(lines(one.addr+": up -> down")) == 1 })
+	}
+}
