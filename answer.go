@@ -31,33 +31,23 @@ func (p *livePool) records(s *snapshot, q dns.Question, as *role) (answer, extra
 	case as != nil:
 		return s.services(q.Name, as.prefix)
 	case q.Qtype == dns.TypeHTTPS:
-		return p.bindings(s, q.Name), slices.Concat(p.addresses(s, dns.TypeA, q.Name), p.addresses(s, dns.TypeAAAA, q.Name))
+		return p.bindings(s, q.Name)
 	}
 	return p.addresses(s, q.Qtype, q.Name), nil
 }
 
-// targets is the reply to a query for the target of SRV records: its addresses, whatever their status.
-func (p *livePool) targets(r *dns.Msg, z *zone, as *role) *dns.Msg {
-	q, ttl := r.Question[0], uint32(p.MaxTTL.Seconds())
-	var v4, v6 []netip.Addr
+// target is the reply to a query for the target of records: its address, whatever the status of that.
+func (p *livePool) target(r *dns.Msg, z *zone, as *role) *dns.Msg {
+	q := r.Question[0]
 	for _, addr := range as.targets {
-		if addr.Is4() {
-			v4 = append(v4, addr)
-		} else {
-			v6 = append(v6, addr)
+		if q.Qtype == dns.TypeANY || addr.Is4() == (q.Qtype == dns.TypeA) {
+			m := new(dns.Msg).SetReply(r)
+			m.Authoritative = true
+			m.Answer = records(q.Name, []netip.Addr{addr}, uint32(p.MaxTTL.Seconds()))
+			return m
 		}
 	}
-	addrs := v4
-	if q.Qtype == dns.TypeAAAA || q.Qtype == dns.TypeANY && len(v4) == 0 {
-		addrs = v6
-	}
-	if len(addrs) == 0 {
-		return negative(r, z, dns.RcodeSuccess)
-	}
-	m := new(dns.Msg).SetReply(r)
-	m.Authoritative = true
-	m.Answer = records(q.Name, addrs, ttl)
-	return m
+	return negative(r, z, dns.RcodeSuccess)
 }
 
 // answer is the reply to a query for what a pool has for a name in a role. The message is the query's own;
@@ -138,20 +128,26 @@ type existing struct {
 	zone  *zone
 }
 
-// WriteMsg passes m on, and a denial of the name as one of its type only.
+// WriteMsg passes m on, and a denial of the name as one of its type only. What is denied is denied for no
+// longer than an address of a pool may be answered: resolvers keep one SOA for all denials in a zone.
 func (e *existing) WriteMsg(m *dns.Msg) error {
 	denied := len(m.Answer) == 0 && m.Rcode == dns.RcodeNameError || m.Rcode == dns.RcodeSuccess && isBare(m)
-	if !denied || m.Truncated { // what is missing may be in the answer over TCP
-		return e.watched.WriteMsg(m)
-	}
 	soa := slices.IndexFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA })
-	if soa < 0 || e.ofApex() {
+	switch {
+	case m.Truncated: // what is missing may be in the answer over TCP
+		return e.watched.WriteMsg(m)
+	case denied && (soa < 0 || e.ofApex()):
 		return e.watched.WriteMsg(e.own())
+	case !denied && (soa < 0 || len(m.Answer) > 0):
+		return e.watched.WriteMsg(m)
 	}
 	nodata := *m // m and its records are the next plugin's
 	nodata.Rcode = dns.RcodeSuccess
-	nodata.AuthenticatedData = false
-	nodata.Ns = []dns.RR{m.Ns[soa]} // without the proof that there is no such name (RFC 8198)
+	if denied {
+		nodata.AuthenticatedData = false
+		nodata.Ns = []dns.RR{m.Ns[soa]} // without the proof that there is no such name (RFC 8198)
+	}
+	nodata.Ns = slices.Clip(limited(nodata.Ns, e.zone.ttl))
 	return e.watched.WriteMsg(&nodata)
 }
 
@@ -173,19 +169,4 @@ func (e *existing) own() *dns.Msg {
 		m.Answer, m.Ns = m.Ns, nil
 	}
 	return m
-}
-
-// known is a writer that lets through only what shows that a name exists in the zone: data, NODATA or
-// a referral; or that the zone has it in its power, but cannot tell.
-type known struct{ watched }
-
-// WriteMsg passes m on or drops it.
-func (k *known) WriteMsg(m *dns.Msg) error {
-	referral := len(m.Answer) == 0 && len(m.Ns) > 0 && m.Ns[0].Header().Rrtype == dns.TypeNS
-	exists := m.Authoritative && (len(m.Answer) > 0 || len(m.Ns) > 0)
-	broken := m.Authoritative && m.Rcode == dns.RcodeServerFailure
-	if m.Rcode == dns.RcodeSuccess && (referral || exists) || broken {
-		return k.watched.WriteMsg(m)
-	}
-	return nil
 }

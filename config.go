@@ -164,16 +164,16 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 	return configs, nil
 }
 
-// derive checks the names that SRV records make of the pool's. taken are those of all pools.
+// derive checks the names that SRV and HTTPS records make of the pool's. taken are those of all pools.
 func (c *config) derive(taken map[string]position) error {
 	for _, prefix := range slices.Sorted(maps.Keys(derived(c.services, &c.Pool))) {
 		for _, name := range c.names {
 			made := prefix + strings.TrimPrefix(name, "*.")
 			if before, ok := taken[made]; ok && !strings.HasPrefix(name, "*.") {
-				return c.position.errorf("pool %q has srv, and so the name %q, which is that of the pool of %s:%d, want another label or name", c.names[0], made, before.file, before.line)
+				return c.position.errorf("pool %q has the name %q, too, which is that of the pool of %s:%d, want another label or name", c.names[0], made, before.file, before.line)
 			}
 			if _, ok := dns.IsDomainName(made); !ok {
-				return c.position.errorf("pool %q has srv, and so the name %q, which is too long", c.names[0], made)
+				return c.position.errorf("pool %q has the name %q, too, which is too long", c.names[0], made)
 			}
 		}
 	}
@@ -652,25 +652,28 @@ func (c *config) parseProbes(name, root string) error {
 	return nil
 }
 
-// reachable checks a member that has an SRV record. labels are those before it, and their tiers.
-func (c *config) reachable(m pool.Member, tier int, labels map[string]int) error {
-	label := target(m)
-	if before, ok := labels[label]; ok && before != tier {
-		return c.tierAt[tier].errorf("label %q stands in tiers %d and %d of pool %q, which has srv, want another: it is a name of one tier's members", label, before, tier, c.names[0])
-	}
-	labels[label] = tier
-	if m.Port == 0 {
+// reachable checks a member that SRV or HTTPS records lead to by its label, which is a name of one host, then.
+// labels are those before it: their tiers, and their families.
+func (c *config) reachable(m pool.Member, tier int, labels map[string][]pool.Rank) error {
+	if m.Port == 0 && len(c.services) > 0 {
 		return c.tierAt[tier].errorf("member %q of pool %q has no port, want one for its SRV records", m, c.names[0])
 	}
+	label := target(m)
+	for _, before := range labels[label] {
+		if before.Tier != tier || before.Members[0].Addr.Is4() == m.Addr.Is4() {
+			return c.tierAt[tier].errorf("label %q of member %q of pool %q is that of %q, want another: it is a name in SRV and HTTPS records, of one host", label, m, c.names[0], before.Members[0])
+		}
+	}
+	labels[label] = append(labels[label], pool.Rank{Tier: tier, Members: []pool.Member{m}})
 	return nil
 }
 
 // members checks the members of the pool as a whole.
 func (c *config) members() error {
-	seen, labels := make(map[netip.Addr]bool, c.Size()), make(map[string]int)
+	seen, labels := make(map[netip.Addr]bool, c.Size()), make(map[string][]pool.Rank)
 	for i, tier := range c.Tiers {
 		for _, m := range tier {
-			if len(c.services) > 0 {
+			if c.Ranked {
 				if err := c.reachable(m, i, labels); err != nil {
 					return err
 				}

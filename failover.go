@@ -93,7 +93,7 @@ func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Ms
 		return f.serveOther(ctx, w, r, name, z)
 	}
 	if as != nil && as.targets != nil {
-		return f.reply(ctx, w, r, name, z, p.targets(r, z, as))
+		return f.reply(ctx, w, r, name, z, p.target(r, z, as))
 	}
 	s := p.now.Load()
 	p.counted.add(ctx, p.names[0], s.tier)
@@ -110,7 +110,7 @@ func (f Failover) reply(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, n
 		if r.Question[0].Qtype == dns.TypeANY && m.Rcode == dns.RcodeSuccess {
 			return f.serveOther(ctx, w, r, name, z)
 		}
-		if soa := soaBelow(ctx, w, r, f.Next, r.Question[0].Name); soa != nil {
+		if soa := f.soaBelow(ctx, w, r, r.Question[0].Name); soa != nil {
 			soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl, z.ttl)
 			m.Ns = []dns.RR{soa}
 		}
@@ -164,11 +164,7 @@ func (f Failover) existsBelow(ctx context.Context, w dns.ResponseWriter, r *dns.
 	if !f.zonesBelow || name == next {
 		return false
 	}
-	above := r.Copy()
-	above.Question[0].Name = next
-	k := &known{watched{ResponseWriter: nonwriter.New(w)}}
-	plugin.NextOrFailure(f.Name(), f.Next, ctx, k, above)
-	return k.written
+	return isThere(f.below(ctx, w, r, next, r.Question[0].Qtype)) && !f.onlyByWildcard(ctx, w, r, next)
 }
 
 // serveWildcard answers for a name below e, unless the next plugins know that name: a wildcard never
@@ -179,10 +175,14 @@ func (f Failover) serveWildcard(ctx context.Context, w dns.ResponseWriter, r *dn
 		return f.serveOther(ctx, w, r, name, e.zone)
 	}
 	if f.zonesBelow && name == next && e.wildcard.has(r.Question[0].Qtype, as) {
-		k := &known{watched{ResponseWriter: w}}
-		rcode, err := f.next(ctx, k, r, name)
-		if k.written || rcode == dns.RcodeServerFailure && !isUnknown(rcode, err) {
+		theirs := nonwriter.New(w)
+		rcode, err := f.next(ctx, theirs, r, name)
+		if rcode == dns.RcodeServerFailure && !isUnknown(rcode, err) {
 			return rcode, err // a zone that is broken may have the name
+		}
+		if isThere(theirs.Msg) && !f.onlyByWildcard(ctx, w, r, name) {
+			w.WriteMsg(theirs.Msg)
+			return rcode, err
 		}
 	}
 	return f.servePool(ctx, w, r, name, e.zone, e.wildcard, as)

@@ -359,6 +359,9 @@ func (n reply) ServeDNS(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (in
 	if n.returns != 0 || n.err != nil {
 		return n.returns, n.err
 	}
+	if strings.HasPrefix(r.Question[0].Name, "no-such-name.") {
+		return dns.RcodeSuccess, w.WriteMsg(new(dns.Msg).SetRcode(r, dns.RcodeNameError))
+	}
 	m := new(dns.Msg).SetRcode(r, n.rcode)
 	m.Authoritative, m.AuthenticatedData = strings.Contains(n.flags, "aa"), strings.Contains(n.flags, "ad")
 	m.Answer, m.Ns = rrs(n.answer), rrs(n.ns)
@@ -386,7 +389,7 @@ func TestServeNext(t *testing.T) {
 		nsec    = "a.example.org. 300 IN NSEC z.example.org. A RRSIG NSEC"
 		sig     = "a.example.org. 300 IN RRSIG NSEC 13 3 300 20300101000000 20200101000000 1 example.org. AAAA"
 		ours    = "/ example.org. 5 SOA minimum 5"
-		nodata  = "NOERROR aa / example.org. 300 SOA minimum 60"
+		nodata  = "NOERROR aa / example.org. 5 SOA minimum 60"
 		members = "www.example.org. 7 A 192.0.2.10, www.example.org. 7 A 192.0.2.11"
 	)
 	var (
@@ -452,12 +455,12 @@ func TestServeNext(t *testing.T) {
 		{mx, "www.example.org. MX ch", "NOERROR aa www.example.org. 300 MX 10 mail.example.org.", 1},
 
 		// A wildcard covers a name unless the next plugins know it.
-		{txt, "y.wild.example.org. A", "NOERROR aa y.wild.example.org. 300 TXT \"theirs\"", 1},
+		{txt, "y.wild.example.org. A", "NOERROR aa y.wild.example.org. 300 TXT \"theirs\"", 2},
 		{guess, "y.wild.example.org. A", "NOERROR aa y.wild.example.org. 7 A 192.0.2.30", 1},
-		{noData, "y.wild.example.org. A", nodata, 1},
+		{noData, "y.wild.example.org. A", "NOERROR aa / example.org. 300 SOA minimum 60", 2},
 		{nx, "y.wild.example.org. A", "NOERROR aa y.wild.example.org. 7 A 192.0.2.30", 1},
 		{bare, "y.wild.example.org. A", "NOERROR aa y.wild.example.org. 7 A 192.0.2.30", 1},
-		{referral, "y.wild.example.org. A", "NOERROR / www.example.org. 300 NS ns.example.net.", 1},
+		{referral, "y.wild.example.org. A", "NOERROR / www.example.org. 300 NS ns.example.net.", 2},
 		{failed, "y.wild.example.org. A", "SERVFAIL unwritten: zone expired", 1},
 		{refused, "y.wild.example.org. A", "NOERROR aa y.wild.example.org. 7 A 192.0.2.30", 1},
 		{txt, "y.wild.example.org. TXT", "NOERROR aa y.wild.example.org. 300 TXT \"theirs\"", 1},

@@ -488,7 +488,7 @@ func (v *revision) deny(m *dns.Msg) {
 	case pool.NXDomain:
 		m.Rcode = dns.RcodeNameError
 	}
-	soa := soaBelow(v.ctx, v.ResponseWriter, v.query, v.next, v.denied.Name)
+	soa := Failover{Next: v.next}.soaBelow(v.ctx, v.ResponseWriter, v.query, v.denied.Name)
 	if soa == nil {
 		soa = v.zone.soa(v.query.Question[0].Name)
 	}

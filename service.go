@@ -15,18 +15,18 @@ import (
 // role is what a name that is made of a pool's own is to the pool.
 type role struct {
 	prefix  int          // how long what stands before the pool's name is
-	targets []netip.Addr // the name is the target of SRV records: what it has; nil: it has these records
+	targets []netip.Addr // the name is a target: what it has, one of a family; nil: it has SRV records
 }
 
-// derived are the names that SRV records make of a pool's names: what stands before the name, and what the
-// whole is then. Without services there are none.
+// derived are the names that SRV and HTTPS records make of a pool's names: what stands before the name, and what
+// the whole is then. Without such records there are none.
 func derived(services []string, p *pool.Pool) map[string]*role {
+	if !p.Ranked {
+		return nil
+	}
 	roles := make(map[string]*role)
 	for _, s := range services {
 		roles[s] = &role{prefix: len(s)}
-	}
-	if len(services) == 0 {
-		return roles
 	}
 	for _, members := range slices.Concat(p.Tiers, [][]pool.Member{p.Fallback.Other}) {
 		for _, m := range members {
@@ -42,7 +42,7 @@ func derived(services []string, p *pool.Pool) map[string]*role {
 	return roles
 }
 
-// target is the label of a member in the target of its SRV record: one of a host name (RFC 1123).
+// target is the label of a member in the target of its records: one of a host name (RFC 1123).
 func target(m pool.Member) string {
 	if m.Label != "" {
 		return strings.ToLower(m.Label)
@@ -97,7 +97,7 @@ func (s *snapshot) services(owner string, prefix int) (srvs, addrs []dns.RR) {
 		for _, m := range rank.Members {
 			srv := dns.SRV{
 				Hdr:      dns.RR_Header{Name: owner, Rrtype: dns.TypeSRV, Class: dns.ClassINET, Ttl: ttl},
-				Priority: uint16(rank.Tier), // #nosec G115 -- setup has seen to it
+				Priority: uint16(rank.Tier), // #nosec G115 -- see maxTiers
 				Weight:   1,                 // equal; 0 would mean that the order has no meaning at all
 				Port:     m.Port,
 				Target:   target(m) + "." + name,
@@ -112,41 +112,56 @@ func (s *snapshot) services(owner string, prefix int) (srvs, addrs []dns.RR) {
 	return srvs, addrs
 }
 
-// bindings are the HTTPS records of the pool: one for each tier, or for each port in it.
-func (p *livePool) bindings(s *snapshot, owner string) []dns.RR {
-	var https []dns.RR
+// bindings are the HTTPS records of the pool, and the addresses of their targets.
+//
+// A client that looks up a target takes the addresses that it finds there, and leaves the hints (RFC 9460,
+// section 7.3). So a record has the owner for its target only if its members are what that has, and all of
+// them on one port: one record for a tier then. Otherwise there is one for each target that SRV records have.
+func (p *livePool) bindings(s *snapshot, owner string) (https, addrs []dns.RR) {
+	ttl := uint32(s.choice.RanksTTL.Seconds())
 	for _, rank := range s.choice.Ranks {
-		for members := rank.Members; len(members) > 0; {
-			port := members[0].Port
-			rest := members[:0:0]
-			var v4, v6 []net.IP
-			for _, m := range members {
-				switch {
-				case m.Port != port:
-					rest = append(rest, m)
-				case m.Addr.Is4():
-					v4 = append(v4, m.Addr.AsSlice())
-				default:
-					v6 = append(v6, m.Addr.AsSlice())
+		atOwner := rank.Tier == s.choice.Tier || len(s.choice.Ranks) == 1
+		for _, m := range rank.Members {
+			atOwner = atOwner && m.Port == rank.Members[0].Port
+		}
+		if atOwner {
+			https = append(https, p.binding(rank.Tier, ".", rank.Members, owner, ttl))
+			addrs = append(addrs, slices.Concat(p.addresses(s, dns.TypeA, owner), p.addresses(s, dns.TypeAAAA, owner))...)
+			continue
+		}
+		for rest := rank.Members; len(rest) > 0; {
+			var same, others []pool.Member
+			for _, m := range rest {
+				if m.Port == rest[0].Port && target(m) == target(rest[0]) {
+					same = append(same, m)
+				} else {
+					others = append(others, m)
 				}
 			}
-			members = rest
-			https = append(https, &dns.HTTPS{SVCB: dns.SVCB{
-				Hdr:      dns.RR_Header{Name: owner, Rrtype: dns.TypeHTTPS, Class: dns.ClassINET, Ttl: uint32(s.choice.RanksTTL.Seconds())},
-				Priority: uint16(rank.Tier) + 1, // #nosec G115 -- setup has seen to it
-				Target:   ".",
-				Value:    p.parameters(port, v4, v6),
-			}})
+			name := target(rest[0]) + "." + owner
+			https = append(https, p.binding(rank.Tier, name, same, owner, ttl))
+			for _, m := range same {
+				addrs = append(addrs, records(name, []netip.Addr{m.Addr}, ttl)...)
+			}
+			rest = others
 		}
 	}
-	return https
+	return https, addrs
 }
 
-// parameters are those of a HTTPS record, in the order of their keys.
-func (p *livePool) parameters(port uint16, v4, v6 []net.IP) []dns.SVCBKeyValue {
+// binding is the HTTPS record of members on one port.
+func (p *livePool) binding(tier int, target string, members []pool.Member, owner string, ttl uint32) dns.RR {
 	values := slices.Clone(p.params)
-	if port != 0 && port != 443 {
+	if port := members[0].Port; port != 0 && port != 443 {
 		values = append(values, &dns.SVCBPort{Port: port})
+	}
+	var v4, v6 []net.IP
+	for _, m := range members {
+		if m.Addr.Is4() {
+			v4 = append(v4, m.Addr.AsSlice())
+		} else {
+			v6 = append(v6, m.Addr.AsSlice())
+		}
 	}
 	if v4 = first(v4, p.Answer); len(v4) > 0 {
 		values = append(values, &dns.SVCBIPv4Hint{Hint: v4})
@@ -155,7 +170,12 @@ func (p *livePool) parameters(port uint16, v4, v6 []net.IP) []dns.SVCBKeyValue {
 		values = append(values, &dns.SVCBIPv6Hint{Hint: v6})
 	}
 	slices.SortStableFunc(values, func(a, b dns.SVCBKeyValue) int { return int(a.Key()) - int(b.Key()) })
-	return values
+	return &dns.HTTPS{SVCB: dns.SVCB{
+		Hdr:      dns.RR_Header{Name: owner, Rrtype: dns.TypeHTTPS, Class: dns.ClassINET, Ttl: ttl},
+		Priority: uint16(tier) + 1, // #nosec G115 -- see maxTiers
+		Target:   target,
+		Value:    values,
+	}}
 }
 
 // first are the first addresses, as many as an answer gives at most; 0: all.

@@ -76,8 +76,8 @@ func TestServices(t *testing.T) {
 		{"", "+++++", "www.example.org. SRV", "NOERROR aa" + soa},
 		{"", "+++++", "_http._tcp.example.org. SRV", "NXDOMAIN aa" + soa},
 
-		{"", "+++++", "www.example.org. HTTPS", https + alpn + ` ipv4hint="192.0.2.1" ipv6hint="2001:db8::1", www.example.org. 7 HTTPS 2 . ` + alpn + ` port="8443" ipv4hint="192.0.2.2", www.example.org. 7 HTTPS 2 . ` + alpn + ` ipv4hint="192.0.2.3", www.example.org. 7 HTTPS 3 . ` + alpn + ` ipv4hint="192.0.2.4" + www.example.org. 7 A 192.0.2.1 + www.example.org. 7 AAAA 2001:db8::1`},
-		{"", "---++", "www.example.org. HTTPS", "NOERROR aa www.example.org. 7 HTTPS 2 . " + alpn + ` ipv4hint="192.0.2.3", www.example.org. 7 HTTPS 3 . ` + alpn + ` ipv4hint="192.0.2.4" + www.example.org. 7 A 192.0.2.3`},
+		{"", "+++++", "www.example.org. HTTPS", https + alpn + ` ipv4hint="192.0.2.1" ipv6hint="2001:db8::1", www.example.org. 7 HTTPS 2 192-0-2-2.www.example.org. ` + alpn + ` port="8443" ipv4hint="192.0.2.2", www.example.org. 7 HTTPS 2 fra2.www.example.org. ` + alpn + ` ipv4hint="192.0.2.3", www.example.org. 7 HTTPS 3 192-0-2-4.www.example.org. ` + alpn + ` ipv4hint="192.0.2.4" + www.example.org. 7 A 192.0.2.1 + www.example.org. 7 AAAA 2001:db8::1` + addsR},
+		{"", "---++", "www.example.org. HTTPS", "NOERROR aa www.example.org. 7 HTTPS 2 . " + alpn + ` ipv4hint="192.0.2.3", www.example.org. 7 HTTPS 3 192-0-2-4.www.example.org. ` + alpn + ` ipv4hint="192.0.2.4" + www.example.org. 7 A 192.0.2.3 + 192-0-2-4.www.example.org. 7 A 192.0.2.4`},
 		{"", "----+", "aNy.apps.example.org. HTTPS", "NOERROR aa aNy.apps.example.org. 7 HTTPS 3 . " + alpn + ` ipv4hint="192.0.2.4" + aNy.apps.example.org. 7 A 192.0.2.4`},
 		{"fallback none", "-----", "www.example.org. HTTPS", "NOERROR aa" + soa},
 		{"fallback 203.0.113.1 203.0.113.2\nanswer 1", "-----", "www.example.org. HTTPS", https + alpn + ` ipv4hint="203.0.113.1" + www.example.org. 7 A 203.0.113.1`},
@@ -101,14 +101,18 @@ func TestServicesLast(t *testing.T) {
 	}
 }
 
-// Members of one tier share a target where they share a label, and a record where they share the port.
+// A host has one target for both of its addresses, and one record where they share the port. Where members of one
+// tier have several ports, each host has a target of its own.
 func TestServicesShared(t *testing.T) {
-	f := serving(t, "failover www.example.org a=192.0.2.1:443 A=[2001:db8::1]:443 a=192.0.2.2:80 {\nsrv http\n}", nil)
+	f := serving(t, "failover www.example.org a=192.0.2.1:443 A=[2001:db8::1]:443 b=192.0.2.2:80 b=[2001:db8::2]:81 {\nsrv http\nhttps\n}", nil)
 	for question, want := range map[string]string{
-		"_http._tcp.www.example.org. SRV": "NOERROR aa _http._tcp.www.example.org. 7 SRV 0 1 443 a.www.example.org., _http._tcp.www.example.org. 7 SRV 0 1 80 a.www.example.org. + a.www.example.org. 7 A 192.0.2.1 + a.www.example.org. 7 AAAA 2001:db8::1 + a.www.example.org. 7 A 192.0.2.2",
-		"a.www.example.org. A":            "NOERROR aa a.www.example.org. 60 A 192.0.2.1, a.www.example.org. 60 A 192.0.2.2",
-		"a.www.example.org. AAAA":         "NOERROR aa a.www.example.org. 60 AAAA 2001:db8::1",
-		"www.example.org. HTTPS":          "NOERROR aa / example.org. 5 SOA minimum 5",
+		"_http._tcp.www.example.org. SRV": "NOERROR aa _http._tcp.www.example.org. 7 SRV 0 1 443 a.www.example.org., _http._tcp.www.example.org. 7 SRV 0 1 80 b.www.example.org., _http._tcp.www.example.org. 7 SRV 0 1 81 b.www.example.org." +
+			" + a.www.example.org. 7 A 192.0.2.1 + a.www.example.org. 7 AAAA 2001:db8::1 + b.www.example.org. 7 A 192.0.2.2 + b.www.example.org. 7 AAAA 2001:db8::2",
+		"a.www.example.org. A":    "NOERROR aa a.www.example.org. 60 A 192.0.2.1",
+		"a.www.example.org. AAAA": "NOERROR aa a.www.example.org. 60 AAAA 2001:db8::1",
+		"a.www.example.org. ANY":  "NOERROR aa a.www.example.org. 60 A 192.0.2.1",
+		"www.example.org. HTTPS": `NOERROR aa www.example.org. 7 HTTPS 1 a.www.example.org. ipv4hint="192.0.2.1" ipv6hint="2001:db8::1", www.example.org. 7 HTTPS 1 b.www.example.org. port="80" ipv4hint="192.0.2.2", www.example.org. 7 HTTPS 1 b.www.example.org. port="81" ipv6hint="2001:db8::2"` +
+			" + a.www.example.org. 7 A 192.0.2.1 + a.www.example.org. 7 AAAA 2001:db8::1 + b.www.example.org. 7 A 192.0.2.2 + b.www.example.org. 7 AAAA 2001:db8::2",
 	} {
 		if got := ask(t, f, question); got != want {
 			t.Errorf("%s: got\n%s\nwant\n%s", question, got, want)

@@ -1,14 +1,9 @@
 package failover
 
 import (
-	"context"
 	"math"
-	"slices"
 	"sync/atomic"
 	"time"
-
-	"github.com/coredns/coredns/plugin"
-	"github.com/coredns/coredns/plugin/pkg/nonwriter"
 
 	"github.com/miekg/dns"
 )
@@ -69,25 +64,6 @@ func (z *zone) soa(qname string) *dns.SOA {
 		Expire:  86400,
 		Minttl:  z.ttl,
 	}
-}
-
-// soaBelow is the SOA of the zone that the next plugins have owner in, for the denial of a query; the caller's
-// own to change. nil: they have none.
-func soaBelow(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, next plugin.Handler, owner string) *dns.SOA {
-	asked := r.Copy()
-	asked.Question[0] = dns.Question{Name: owner, Qtype: dns.TypeSOA, Qclass: dns.ClassINET}
-	found := nonwriter.New(w)
-	plugin.NextOrFailure("failover", next, ctx, found, asked)
-	if found.Msg == nil {
-		return nil
-	}
-	for _, rr := range slices.Concat(found.Msg.Answer, found.Msg.Ns) {
-		if soa, ok := rr.(*dns.SOA); ok && dns.IsSubDomain(soa.Hdr.Name, owner) {
-			mine := *soa
-			return &mine
-		}
-	}
-	return nil
 }
 
 // suffix is the end of qname that is the origin, in the case of qname. A zone is never asked about a

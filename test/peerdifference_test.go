@@ -171,7 +171,7 @@ func (cn *comparison) compare(state poolState, host, below, rest string) {
 	peers := map[string]*peer{}
 	for _, program := range []string{"named", "nsd"} {
 		peers[program] = authority(cn, program, home, rest+state.static(cn.hosts))
-		defer peers[program].stop()
+		defer peers[program].end()
 	}
 	for range queries {
 		cn.asked++

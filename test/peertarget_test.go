@@ -36,18 +36,3 @@ func TestPeerHTTPSTargets(t *testing.T) {
 		}
 	}
 }
-
-// The addresses of a SRV record's target are one set, wherever they are found (RFC 2181, section 5).
-func TestPeerSRVTargets(t *testing.T) {
-	lines := record(t)
-	one, two := member(t, "127.0.0.3:0"), member(t, "127.0.0.2:0")
-	s := start(t, block(fmt.Sprintf("failover www.example.org a=%s a=%s {\n srv http\n interval 400ms\n recheck 20ms\n ttl 30s\n}", one, two)))
-	for range 2 {
-		srv := s.ask("_http._tcp.www.example.org.", dns.TypeSRV)
-		if got, want := set(srv.Extra, true), set(s.ask("a.www.example.org.", dns.TypeA).Answer, true); got != want || len(srv.Extra) == 0 {
-			t.Errorf("With the SRV records comes\n%s\nand the target has\n%s", got, want)
-		}
-		one.stop()
-		eventually(t, bound, "a member is down", func() bool { return len(lines(one.addr+": up -> down")) == 1 })
-	}
-}
