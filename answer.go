@@ -128,26 +128,20 @@ type existing struct {
 	zone  *zone
 }
 
-// WriteMsg passes m on, and a denial of the name as one of its type only. What is denied is denied for no
-// longer than an address of a pool may be answered: resolvers keep one SOA for all denials in a zone.
+// WriteMsg passes m on, and a denial of the name as one of its type only.
 func (e *existing) WriteMsg(m *dns.Msg) error {
 	denied := len(m.Answer) == 0 && m.Rcode == dns.RcodeNameError || m.Rcode == dns.RcodeSuccess && isBare(m)
+	if !denied || m.Truncated { // what is missing may be in the answer over TCP
+		return e.watched.WriteMsg(m)
+	}
 	soa := slices.IndexFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA })
-	switch {
-	case m.Truncated: // what is missing may be in the answer over TCP
-		return e.watched.WriteMsg(m)
-	case denied && (soa < 0 || e.ofApex()):
+	if soa < 0 || e.ofApex() {
 		return e.watched.WriteMsg(e.own())
-	case !denied && (soa < 0 || len(m.Answer) > 0):
-		return e.watched.WriteMsg(m)
 	}
 	nodata := *m // m and its records are the next plugin's
 	nodata.Rcode = dns.RcodeSuccess
-	if denied {
-		nodata.AuthenticatedData = false
-		nodata.Ns = []dns.RR{m.Ns[soa]} // without the proof that there is no such name (RFC 8198)
-	}
-	nodata.Ns = slices.Clip(limited(nodata.Ns, e.zone.ttl))
+	nodata.AuthenticatedData = false
+	nodata.Ns = []dns.RR{m.Ns[soa]} // without the proof that there is no such name (RFC 8198)
 	return e.watched.WriteMsg(&nodata)
 }
 

@@ -389,7 +389,7 @@ func TestServeNext(t *testing.T) {
 		nsec    = "a.example.org. 300 IN NSEC z.example.org. A RRSIG NSEC"
 		sig     = "a.example.org. 300 IN RRSIG NSEC 13 3 300 20300101000000 20200101000000 1 example.org. AAAA"
 		ours    = "/ example.org. 5 SOA minimum 5"
-		nodata  = "NOERROR aa / example.org. 5 SOA minimum 60"
+		nodata  = "NOERROR aa / example.org. 300 SOA minimum 60"
 		members = "www.example.org. 7 A 192.0.2.10, www.example.org. 7 A 192.0.2.11"
 	)
 	var (

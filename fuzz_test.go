@@ -275,19 +275,10 @@ func FuzzServeDNS(f *testing.F) {
 			}
 		}
 		checkAddresses(t, h, r, w.msgs)
-		if len(w.msgs) == 1 && (next.wrote == nil || !isPassedOn(w.msgs[0], next.wrote)) {
+		if len(w.msgs) == 1 && w.msgs[0] != next.wrote {
 			checkOwn(t, h, r, w.msgs[0], next.wrote)
 		}
 	})
-}
-
-// isPassedOn says whether a message is the next plugin's, but for TTLs of what it denies.
-func isPassedOn(m, wrote *dns.Msg) bool {
-	m, wrote = m.Copy(), wrote.Copy()
-	for _, rr := range slices.Concat(m.Ns, wrote.Ns) {
-		rr.Header().Ttl = 0
-	}
-	return reflect.DeepEqual(m, wrote)
 }
 
 // checkAddresses sees to it that a name of a pool is answered by the pool.

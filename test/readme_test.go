@@ -61,8 +61,11 @@ func TestReadmeStarts(t *testing.T) {
 			s := start(t, mapped)
 
 			names := regexp.MustCompile(`failover ([a-z.*]+\.example\.org)`).FindAllStringSubmatch(mapped, -1)
-			if len(names) == 0 {
+			if len(names) == 0 && !strings.Contains(corefile, "from next") {
 				t.Fatalf("No pool in\n%s", corefile)
+			}
+			if len(names) == 0 {
+				wantAddresses(t, &dns.Msg{Answer: s.ask("ns.example.org.", dns.TypeA).Answer}, "127.0.0.1") // of the zone file
 			}
 			for _, name := range names {
 				asked := strings.Replace(name[1], "*", "any", 1) + "."
