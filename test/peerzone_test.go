@@ -258,7 +258,11 @@ func (s poolState) static(hosts []*host) string {
 		fmt.Fprintf(&text, "%s%s %d IN %s %s\n", peerTargets[i], peerServices, peerTTL, rtype, at.Addr())
 		if all || !slices.Contains(s.down, i) {
 			fmt.Fprintf(&text, "_http._tcp%s %d IN SRV %d 1 %d %s%[1]s\n", peerServices, peerTTL, tier, at.Port(), peerTargets[i])
-			fmt.Fprintf(&text, "%s %d IN HTTPS %d . alpn=h2,h3 port=%d %s=%s\n", peerNames["web"][0], peerTTL, tier+1, at.Port(), hint, at.Addr())
+			target := peerTargets[i] + peerServices // their ports differ
+			if tier == 1 && len(s.down) == len(hosts)-1 {
+				target = "." // it is alone in the tier in use
+			}
+			fmt.Fprintf(&text, "%s %d IN HTTPS %d %s alpn=h2,h3 port=%d %s=%s\n", peerNames["web"][0], peerTTL, tier+1, target, at.Port(), hint, at.Addr())
 		}
 	}
 	return text.String()
