@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"reflect"
@@ -36,6 +37,7 @@ func FuzzParse(f *testing.F) {
 		"failover {\ninterval 10s\nprobe tcp://:80\n}\nfailover *.example.org bücher.example.org a\\.b.example.org east=192.0.2.1 [2001:db8::1]:443 {\nbackup 192.0.2.2\nprobe https://www.example.org/x status 200-299,301 body ok expires 1h insecure\n}",
 		inBlock("fall 3 10\nrise 1\nrecheck 1s\ntimeout 1s\nhold 1m\nmin 50%\nanswer 1\norder cyclic\nprefer 192.0.2.0/24 2001:db8::/32\nfallback 203.0.113.1\nttl 5s 60s\nstartup 1s"),
 		inBlock(`probe tls:// ca ca.pem cert cert.pem key.pem send "a \"b\"\r\n" expect "^\\d+"`),
+		over("from next\nallow 192.0.2.0/24\nlimit 5\nfallback none"), "failover a.example.org {\nfrom next\nprobe http://\n}\nfailover a.example.org east=192.0.2.1:1 {\nsrv http sip/udp\nhttps alpn=h2,h3 no-default-alpn\n}",
 		"failover 192.0.2.1:443", "failover . * *.* \"\"", "failover www.example.org { rise 3 }", inBlock("rise 3 {\n}") + " x {",
 	} {
 		f.Add(s, "example.org. .")
@@ -98,7 +100,8 @@ func checkConfigs(t *testing.T, configs []*config, zones []string) {
 	b := newBlock(&generation{zones: make(map[string]*zone)}, configs, zones, "fuzz")
 	h := Failover{block: b}
 	taken := make(map[string]bool)
-	for i, c := range configs {
+	pools := b.generation.pools
+	for _, c := range configs {
 		s := &c.settings
 		switch {
 		case s.Timeout <= 0 || s.Recheck <= 0 || s.Timeout > s.Interval || s.Recheck > s.Interval:
@@ -110,7 +113,12 @@ func checkConfigs(t *testing.T, configs []*config, zones []string) {
 		case len(c.specs) == 0 || len(c.names) == 0:
 			t.Errorf("Config is %+v", c)
 		}
-		p := b.generation.pools[i]
+		if c.from {
+			defer checkOverlay(t, h, c, zones) // when all pools have answers
+			continue
+		}
+		p := pools[0]
+		pools = pools[1:]
 		seen := make(map[netip.Addr]bool)
 		for _, tier := range c.Tiers {
 			if len(tier) == 0 || c.Min.Of(len(tier)) > len(tier) {
@@ -138,6 +146,20 @@ func checkConfigs(t *testing.T, configs []*config, zones []string) {
 				t.Errorf("Name %q is not in the bypass %v", name, b.bypass)
 			}
 		}
+	}
+}
+
+// checkOverlay sees to it that an overlay covers its names.
+func checkOverlay(t *testing.T, h Failover, c *config, zones []string) {
+	t.Helper()
+	if c.limit < 1 || len(c.Tiers) > 0 || c.https || len(c.services) > 0 {
+		t.Errorf("Overlay is %+v", c)
+	}
+	for _, name := range c.names {
+		if o := h.overlays.find(name); o == nil || o.name != name || zoneOf(name, zones) == "" {
+			t.Errorf("Overlay %q covers %v in %v", name, o, zones)
+		}
+		askAnything(t, h, name)
 	}
 }
 
@@ -173,6 +195,9 @@ type anything struct {
 func (n *anything) Name() string { return "anything" }
 
 func (n *anything) ServeDNS(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	if len(r.Question) == 1 && strings.HasPrefix(r.Question[0].Name, "no-such-name.") {
+		return dns.RcodeSuccess, w.WriteMsg(new(dns.Msg).SetRcode(r, dns.RcodeNameError))
+	}
 	switch n.does % 8 {
 	case 0:
 		return dns.RcodeSuccess, nil // it drops the query
@@ -212,14 +237,15 @@ func FuzzServeDNS(f *testing.F) {
 		}
 	}
 	for does := range uint8(16) {
-		for _, words := range []string{"www.example.org. A edns", "WWW.example.org. AAAA", "y.wild.example.org. A", "b.example.org. TXT", "example.org. SOA", "x.example.org. A"} {
+		for _, words := range []string{"www.example.org. A edns", "WWW.example.org. AAAA", "y.wild.example.org. A", "b.example.org. TXT", "example.org. SOA", "x.example.org. A",
+			"_http._tcp.sub.example.org. SRV", "_http._tcp.y.sub.example.org. ANY", "EAST.sub.example.org. A", "_tcp.y.sub.example.org. SRV", "sub.example.org. HTTPS edns"} {
 			add(words, does*13, uint16(does)*4099)
 		}
 	}
 	for _, words := range []string{". A", "example.net. A", "www.example.org. A ch", "www.example.org. AXFR", "www.example.org. SOA notify", "www.example.org. A two", "www.example.org. ANY", `\000\..example.org. A`} {
 		add(words, 5, 0xffff)
 	}
-	const more = "\nfailover sub.example.org a.sub.example.org *.sub.example.org 192.0.2.40:1 192.0.2.39:1 [2001:db8::40]:1 {\nbackup 192.0.2.41:1\nfallback %s\n}"
+	const more = "\nfailover sub.example.org a.sub.example.org *.sub.example.org east=192.0.2.40:1 192.0.2.39:1 [2001:db8::40]:1 {\nbackup 192.0.2.41:1\nsrv http\nhttps alpn=h2\nfallback %s\n}"
 	type setting struct {
 		keys     []string
 		fallback string
@@ -328,11 +354,13 @@ func checkOwn(t *testing.T, h Failover, r, m, theirs *dns.Msg) {
 		t.Errorf("Not the answer to %s:\n%s", r, m)
 	}
 	q := r.Question[0]
-	if len(m.Answer) > 0 && m.Answer[0].Header().Rrtype != dns.TypeSOA {
+	if _, ok := addressOf(slices.Concat(m.Answer, []dns.RR{new(dns.NULL)})[0]); ok {
 		got := addresses(t, m, q.Name)
 		ofPool := func(p *livePool) bool {
 			s := p.now.Load()
-			return slices.Equal(got, s.choice.V4.Addrs) || slices.Equal(got, s.choice.V6.Addrs)
+			target := func(as *role) bool { return slices.Equal(as.targets, got) }
+			return slices.Equal(got, s.choice.V4.Addrs) || slices.Equal(got, s.choice.V6.Addrs) ||
+				slices.ContainsFunc(slices.Collect(maps.Values(p.derived)), target)
 		}
 		if !slices.ContainsFunc(h.generation.pools, ofPool) {
 			t.Errorf("Answer %v is that of no pool", got)
