@@ -69,6 +69,8 @@ func parseAddr(s string) (netip.Addr, error) {
 		return a, fmt.Errorf("has a zone, want an address that means the same everywhere")
 	case a.Is4In6():
 		return a, fmt.Errorf("is an IPv4 address in IPv6 notation, want %s", a.Unmap())
+	case a.Is6() && a.IsLinkLocalUnicast():
+		return a, fmt.Errorf("is a link-local address, want one that means the same everywhere")
 	case a.IsUnspecified(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return a, fmt.Errorf("is not the address of one host, want a unicast address")
 	}

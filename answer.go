@@ -29,9 +29,9 @@ func (p *livePool) has(qtype uint16, as *role) bool {
 func (p *livePool) records(s *snapshot, q dns.Question, as *role) (answer, extra []dns.RR) {
 	switch {
 	case as != nil:
-		return s.services(q.Name, as.prefix)
+		return s.srvs(q.Name, as.prefix)
 	case q.Qtype == dns.TypeHTTPS:
-		return p.bindings(s, q.Name)
+		return p.httpsOf(s, q.Name)
 	}
 	return p.addresses(s, q.Qtype, q.Name), nil
 }

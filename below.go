@@ -23,10 +23,11 @@ func (f Failover) below(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, n
 }
 
 // soaBelow is the SOA of the zone that the next plugins have a name in, for the denial of a query; the caller's
-// own to change. nil: they have none.
-func (f Failover) soaBelow(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string) *dns.SOA {
+// own to change. nil: they have none. One that is only hearsay, not an authority's, is for those whose answer is
+// hearsay, too.
+func (f Failover) soaBelow(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, hearsay bool) *dns.SOA {
 	m := f.below(ctx, w, r, name, dns.TypeSOA)
-	if m == nil {
+	if m == nil || !m.Authoritative && !hearsay {
 		return nil
 	}
 	for _, rr := range slices.Concat(m.Answer, m.Ns) {
@@ -56,5 +57,5 @@ func isReferral(m *dns.Msg) bool {
 // somebody wrote down stands between a wildcard and what is below it (RFC 4592, section 3.3.1); so where there is
 // something below it that nobody can have written down, neither did anybody the name.
 func (f Failover) onlyByWildcard(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string) bool {
-	return isData(f.below(ctx, w, r, "no-such-name."+name, dns.TypeA))
+	return isData(f.below(ctx, w, r, "no-such-name.*."+name, dns.TypeA)) // with the asterisk no wildcard below it covers that
 }

@@ -157,6 +157,9 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 		configs = append(configs, c)
 	}
 	for _, c := range configs {
+		if c.from {
+			continue
+		}
 		if err := c.derive(names); err != nil {
 			return nil, err
 		}
@@ -193,7 +196,7 @@ func (c config) own(d directive, zones []string, root string, taken map[string]p
 		return nil, err
 	}
 	if len(c.Tiers) == 0 || len(c.Tiers[0]) == 0 {
-		return nil, d.errorf("pool %q has no primary member, want at least one IP address", c.names[0])
+		return nil, d.errorf("pool %q has no primary member, want at least one IP address, or from next", c.names[0])
 	}
 	for _, word := range []string{"allow", "limit"} {
 		if p, said := c.said[word]; said {
@@ -219,10 +222,7 @@ func (c config) own(d directive, zones []string, root string, taken map[string]p
 func (c config) overlay(d directive, zones []string, root string, taken map[string]position) (*config, error) {
 	c.position = d.position
 	_, told := c.said["fallback"]
-	if len(d.args) == 0 {
-		d.args = zones
-	}
-	if err := c.arguments(d, zones, taken); err != nil {
+	if err := c.covers(d, zones, taken); err != nil {
 		return nil, err
 	}
 	if err := c.read(d); err != nil {
@@ -236,11 +236,6 @@ func (c config) overlay(d directive, zones []string, root string, taken map[stri
 	if len(c.Tiers) > 0 {
 		at := c.tierAt[len(c.tierAt)-1]
 		return nil, c.said["from"].errorf("from %q beside the addresses of %s:%d, want one or the other", "next", at.file, at.line)
-	}
-	for i, name := range c.names {
-		if strings.HasPrefix(name, "*.") {
-			return nil, d.errorf("wildcard %q with from next, want %q: it is for all names at and below that", d.args[i], name[2:])
-		}
 	}
 	if _, said := c.said["fallback"]; !said && !told {
 		c.Fallback = fallbackOf("next")
@@ -261,6 +256,35 @@ func (c config) overlay(d directive, zones []string, root string, taken map[stri
 		}
 	}
 	return &c, nil
+}
+
+// covers reads the names of an overlay: those of its line, or the zones of the server block, each of which may
+// have several keys.
+func (c *config) covers(d directive, zones []string, taken map[string]position) error {
+	if len(d.args) > 0 {
+		if err := c.arguments(d, zones, taken); err != nil {
+			return err
+		}
+		for i, name := range c.names {
+			if strings.HasPrefix(name, "*.") {
+				return d.errorf("wildcard %q with from next, want %q: it is for all names at and below that", d.args[i], name[2:])
+			}
+		}
+		return nil
+	}
+	for _, zone := range zones {
+		if slices.Contains(c.names, zone) {
+			continue
+		}
+		if before, ok := taken[zone]; ok {
+			return d.errorf("zone %q is already in the overlay of %s:%d, want each name once", zone, before.file, before.line)
+		}
+		c.names = append(c.names, zone)
+	}
+	for _, zone := range c.names {
+		taken[zone] = d.position
+	}
+	return nil
 }
 
 // arguments reads the directive's own line: names first, then the addresses of the first tier. taken are
@@ -694,6 +718,11 @@ func (c *config) members() error {
 				at = p.position
 			}
 			return at.errorf("min \"%d\" can never be reached in tier %d of pool %q, want %d or less", c.Min.Count, i, c.names[0], len(tier))
+		}
+	}
+	for _, m := range c.Fallback.Other {
+		if before, ok := labels[target(m)]; ok && c.Ranked && before[0].Members[0].Addr != m.Addr {
+			return c.position.errorf("fallback %q of pool %q has the name %q in SRV and HTTPS records, which is that of %q, want another label", m.Addr, c.names[0], target(m), before[0].Members[0])
 		}
 	}
 	return nil

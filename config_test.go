@@ -136,9 +136,9 @@ func TestConfigRight(t *testing.T) {
 		{name: "the shortest", directives: www, want: made},
 		{
 			name:       "an overlay over all zones",
-			keys:       []string{"example.org", "example.net:1053"},
+			keys:       []string{"example.org", "example.net:1053", "tls://example.org", "0/25.2.0.192.in-addr.arpa"},
 			directives: over("from next"),
-			want:       "example.org. example.net. = ; tcp:// port 443; fallback next; from true",
+			want:       "example.org. example.net. 0/25.2.0.192.in-addr.arpa. = ; tcp:// port 443; fallback next; from true",
 		},
 		{
 			name:       "an overlay over the root",
@@ -474,7 +474,7 @@ func TestConfigWrong(t *testing.T) {
 		noName   = "a pool without a NAME, want failover NAME... ADDRESS..."
 		url      = "is not a URL, want one such as tcp://:443 or http://:8080/healthz"
 		nothing  = "want nothing there"
-		noMember = `pool "www.example.org." has no primary member, want at least one IP address`
+		noMember = `pool "www.example.org." has no primary member, want at least one IP address, or from next`
 		second   = "primary \"192.0.2.11:443\" beside the addresses of Testfile:1, want all of them in one place"
 	)
 	long := strings.Repeat("a", 64)
@@ -503,17 +503,25 @@ func TestConfigWrong(t *testing.T) {
 		{over("from next\nlimit 0"), 4, `limit "0", want a number from 1 to 100000`},
 		{over("from next\nlimit 100001"), 4, `limit "100001", want a number from 1 to 100000`},
 		{over("from next\nlimit 1 2"), 4, `limit has "2" after its value, want nothing there`},
-		{over("from next") + "\n" + over("from next"), 5, `name "example.org." is already in the pool of Testfile:1, want each name once`},
+		{over("from next") + "\n" + over("from next"), 5, `zone "example.org." is already in the overlay of Testfile:1, want each name once`},
 		{over("from next") + "\nfailover example.org {\nfrom next\n}", 5, `name "example.org" is already in the pool of Testfile:1, want each name once`},
 		{"failover *.example.org {\nfrom next\nprobe tcp://:80\n}", 1, `wildcard "*.example.org" with from next, want "example.org.": it is for all names at and below that`},
 		{"failover www.example.com {\nfrom next\nprobe tcp://:80\n}", 1, `name "www.example.com" is outside of the server block, want a name in example.org.`},
 		{"failover 192.0.2.1 {\nfrom next\nprobe tcp://:80\n}", 1, `a pool without a NAME, want failover NAME... ADDRESS...`},
 		{inBlock("srv"), 2, `srv without a value, want srv SERVICE...`},
-		{inBlock("srv _http"), 2, `srv "_http", want a service such as http or sip/udp`},
+		{inBlock("srv _http"), 2, `srv "_http", want a service without underscores, such as http or sip/udp`},
 		{inBlock("srv http/sctp"), 2, `srv "http/sctp" has the protocol "sctp", want tcp or udp`},
 		{inBlock("srv http/"), 2, `srv "http/" has the protocol "", want tcp or udp`},
-		{inBlock("srv 80"), 2, `srv "80", want a service such as http or sip/udp`},
-		{inBlock("srv a--b"), 2, `srv "a--b", want a service such as http or sip/udp`},
+		{inBlock("srv 80"), 2, `srv "80", want a service without underscores, such as http or sip/udp`},
+		{inBlock("srv " + strings.Repeat("a", 63)), 2, `srv "` + strings.Repeat("a", 63) + `", want a service without underscores, such as http or sip/udp`},
+		{inBlock("https no-default-alpn"), 2, `https with no-default-alpn, want alpn, too`},
+		{inBlock("https mandatory=alpn"), 2, `https with "mandatory=alpn", want each key once, and with a parameter here: alpn`},
+		{inBlock("https alpn=h2 mandatory=alpn,port"), 2, `https with "mandatory=alpn,port", want each key once, and with a parameter here: port`},
+		{inBlock("https alpn="), 2, `https with "alpn", want a value`},
+		{inBlock("https alpn=h2 mandatory=alpn,alpn"), 2, `https with "mandatory=alpn,alpn", want each key once, and with a parameter here: alpn`},
+		{"failover www.example.org 192-0-2-7=192.0.2.1:1 {\nhttps\nfallback 192.0.2.7\n}", 1, `fallback "192.0.2.7" of pool "www.example.org." has the name "192-0-2-7" in SRV and HTTPS records, which is that of "192-0-2-7 192.0.2.1:1", want another label`},
+		{inBlock("https ech=@@"), 2, `https "ech=@@", want parameters such as alpn=h2,h3: "ech=@@"`},
+		{"failover www.example.org [fe80::1]:443", 1, `"[fe80::1]:443" is a link-local address, want one that means the same everywhere`},
 		{inBlock("srv http HTTP/tcp"), 2, `srv "HTTP/tcp" stands here twice`},
 		{inBlock("https port=443"), 2, `https "port=443", want it with the members: it is written by the pool`},
 		{inBlock("https KEY4=192.0.2.1"), 2, `https "KEY4=192.0.2.1", want it with the members: it is written by the pool`},
@@ -814,7 +822,7 @@ func TestConfigProperties(t *testing.T) {
 		"allow":    {"from next\nallow 192.0.2.0/24", "allow 192.0.2.0"},
 		"limit":    {"from next\nlimit 5", "limit 0"},
 		"srv":      {"srv http sip/udp", "srv http/sctp"},
-		"https":    {"https alpn=h2,h3", "https h2"},
+		"https":    {`https alpn="h2,h3" mandatory=alpn`, "https h2"},
 	}
 	if got, want := slices.Sorted(maps.Keys(examples)), slices.Sorted(maps.Keys(properties)); !slices.Equal(got, want) {
 		t.Fatalf("Examples of %v, want them of %v", got, want)

@@ -38,8 +38,9 @@ type block struct {
 	generation *generation
 
 	// zonesBelow says whether plugins further down the chain know zones of their own, so that a name
-	// may exist that a wildcard must not answer for. Set before the first query.
-	zonesBelow bool
+	// may exist that a wildcard must not answer for, and soasBelow whether any of these has an SOA for its
+	// zone. Set before the first query.
+	zonesBelow, soasBelow bool
 }
 
 // newBlock makes a server block's pools and adds them to the generation.
@@ -110,13 +111,25 @@ func (f Failover) reply(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, n
 		if r.Question[0].Qtype == dns.TypeANY && m.Rcode == dns.RcodeSuccess {
 			return f.serveOther(ctx, w, r, name, z)
 		}
-		if soa := f.soaBelow(ctx, w, r, r.Question[0].Name); soa != nil {
-			soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl, z.ttl)
+		if soa := f.zoneSOA(ctx, w, r, z); soa != nil {
 			m.Ns = []dns.RR{soa}
 		}
 	}
 	w.WriteMsg(m)
 	return dns.RcodeSuccess, nil
+}
+
+// zoneSOA is the SOA that the next plugins have for a zone, with the TTL of the pools' denials. Those that have
+// none are not asked, as the query could go on to the network.
+func (f Failover) zoneSOA(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone) *dns.SOA {
+	if !f.soasBelow {
+		return nil
+	}
+	soa := f.soaBelow(ctx, w, r, z.origin, false)
+	if soa != nil {
+		soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl, z.ttl)
+	}
+	return soa
 }
 
 // serveOther has the next plugin answer for a name that exists here without being of the type asked
@@ -152,10 +165,15 @@ func (f Failover) serveUnknown(ctx context.Context, w dns.ResponseWriter, r *dns
 
 // next has the next plugins answer, with their addresses put right where an overlay covers the name.
 func (f Failover) next(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string) (int, error) {
+	return plugin.NextOrFailure(f.Name(), f.Next, ctx, f.under(ctx, w, r, name), r)
+}
+
+// under is w, or a writer to it that puts right what an overlay covers.
+func (f Failover) under(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string) dns.ResponseWriter {
 	if c := f.overlays.find(name); c != nil {
-		w = &overlaid{ResponseWriter: w, covered: c, ctx: ctx, query: r, next: f.Next}
+		return &overlaid{ResponseWriter: w, covered: c, ctx: ctx, query: r, next: f.Next}
 	}
-	return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+	return w
 }
 
 // existsBelow says whether the next plugins have the name that is one label below a wildcard's place: then
@@ -176,12 +194,12 @@ func (f Failover) serveWildcard(ctx context.Context, w dns.ResponseWriter, r *dn
 	}
 	if f.zonesBelow && name == next && e.wildcard.has(r.Question[0].Qtype, as) {
 		theirs := nonwriter.New(w)
-		rcode, err := f.next(ctx, theirs, r, name)
+		rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, theirs, r)
 		if rcode == dns.RcodeServerFailure && !isUnknown(rcode, err) {
 			return rcode, err // a zone that is broken may have the name
 		}
 		if isThere(theirs.Msg) && !f.onlyByWildcard(ctx, w, r, name) {
-			w.WriteMsg(theirs.Msg)
+			f.under(ctx, w, r, name).WriteMsg(theirs.Msg)
 			return rcode, err
 		}
 	}

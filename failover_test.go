@@ -422,6 +422,7 @@ func TestServeNext(t *testing.T) {
 		{nx, "v4.example.org. AAAA", "NOERROR aa / example.org. 5 SOA minimum 60", 1},
 		{failed, "v4.example.org. AAAA", "NOERROR aa " + ours, 1},
 		{referral, "v4.example.org. AAAA", "NOERROR aa " + ours, 1},
+		{reply{ns: theirs}, "v4.example.org. AAAA", "NOERROR aa " + ours, 1}, // nobody's authority
 		{mx, "www.example.org. ANY", "NOERROR aa " + members, 0},
 
 		// Other types of a name that exists.
@@ -471,7 +472,7 @@ func TestServeNext(t *testing.T) {
 		asked := 0
 		tc.next.asked = &asked
 		f := serving(t, zoneOfTests, tc.next)
-		f.zonesBelow = true
+		f.zonesBelow, f.soasBelow = true, true
 		if got := ask(t, f, tc.query); got != tc.want || asked != tc.asked {
 			t.Errorf("%s, next %+v:\nGot  %s\nwant %s\nwith the next plugin asked %d times, want %d", tc.query, tc.next, got, tc.want, asked, tc.asked)
 		}

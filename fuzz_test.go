@@ -264,7 +264,7 @@ func FuzzServeDNS(f *testing.F) {
 			return
 		}
 		block := blocks[int(statuses>>13)%len(blocks)]
-		block.zonesBelow = does&1 == 0
+		block.zonesBelow, block.soasBelow = does&1 == 0, does&1 == 0
 		for _, p := range block.generation.pools {
 			health := make([]pool.Health, p.Size())
 			for i := range health {

@@ -87,13 +87,10 @@ func (g *generation) start() {
 	replaces := g.replaces
 	process.mu.Unlock()
 
-	before, beneath := make(map[string]*livePool), make(map[string]*overlay)
+	before := make(map[string]*livePool)
 	if replaces != nil {
 		for _, p := range replaces.pools {
 			before[p.key] = p
-		}
-		for _, o := range replaces.overlays {
-			beneath[o.key] = o
 		}
 	}
 	began := time.Now()
@@ -107,7 +104,7 @@ func (g *generation) start() {
 		p.start(g, before[p.key], replaces != nil)
 	}
 	for _, o := range g.overlays {
-		o.start(g, beneath[o.key], replaces != nil)
+		o.start(g, predecessor(o, replaces), replaces != nil)
 	}
 	for left := g.patience(began); left > 0; left = g.patience(began) {
 		select {
@@ -116,6 +113,23 @@ func (g *generation) start() {
 		}
 	}
 	g.ready.Store(true)
+}
+
+// predecessor is the overlay of the generation before whose addresses o takes over: the same one, or another that
+// asks the same of them. nil: there is none.
+func predecessor(o *overlay, replaces *generation) *overlay {
+	if replaces == nil {
+		return nil
+	}
+	for _, same := range []func(*overlay) bool{
+		func(before *overlay) bool { return before.key == o.key },
+		func(before *overlay) bool { return o.asksTheSame(&before.inquiry) },
+	} {
+		if i := slices.IndexFunc(replaces.overlays, same); i >= 0 {
+			return replaces.overlays[i]
+		}
+	}
+	return nil
 }
 
 // patience is how long some pool may still be waited for.

@@ -24,6 +24,7 @@ type livePool struct {
 	inquiry
 	startup time.Duration
 	derived map[string]*role // the names that are made of its names, by what stands before these
+	between map[string]bool  // what stands between SRV records and a name that a wildcard covers
 	https   bool             // it has HTTPS records,
 	params  []dns.SVCBKeyValue
 
@@ -54,6 +55,7 @@ func newLivePool(c *config, key string) *livePool {
 		inquiry: inquiry{c.specs, c.settings},
 		startup: c.startup,
 		derived: derived(c.services, &c.Pool),
+		between: protocols(c.services),
 		https:   c.https,
 		params:  c.params,
 	}

@@ -1,7 +1,9 @@
 package failover
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"math"
 	"net"
 	"net/netip"
@@ -64,7 +66,7 @@ func (w *overlaid) revised(m *dns.Msg) *dns.Msg {
 	*r = *m
 	r.AuthenticatedData = m.AuthenticatedData && !v.reordered // any cache lowers TTLs
 	r.Answer, r.Ns, r.Extra = slices.Clip(answer), slices.Clip(m.Ns), slices.Clip(extra)
-	if v.denied != nil {
+	if v.denied != nil && !slices.ContainsFunc(answer, func(rr dns.RR) bool { return rr.Header().Rrtype == w.query.Question[0].Qtype }) {
 		v.deny(r)
 	}
 	if v.extended != nil && w.query.IsEdns0() != nil {
@@ -236,7 +238,7 @@ func (v *revision) judged(s *recordSet, asked bool) (used int) {
 		}
 		addrs = append(addrs, addr)
 	}
-	j := v.judge(s, addrs)
+	j := v.judge(addrs, v.turn(s))
 	s.ttl = j.ttl
 	switch {
 	case j.used > 0 && s.signed:
@@ -261,18 +263,22 @@ type judgement struct {
 	steady bool   // it is the same until something else is believed
 }
 
-// judge has the overlay choose among addresses of a set.
-func (v *revision) judge(s *recordSet, addrs []netip.Addr) judgement {
+// turn is the number of this answer of a set.
+func (v *revision) turn(s *recordSet) uint32 {
+	if v.Order != pool.Cyclic {
+		return 0
+	}
+	return v.recent.turn(s.rrs[0].Header())
+}
+
+// judge has the overlay choose among addresses. n tells one answer from the next.
+func (v *revision) judge(addrs []netip.Addr, n uint32) judgement {
 	j := judgement{ttl: math.MaxUint32, steady: v.Order == pool.Fixed || v.Order == pool.Sorted}
 	health, probed := make([]pool.Health, 0, 8), false // on the stack, as long as there are no more
 	for _, a := range addrs {
 		h, ok := v.health(a)
 		health, probed = append(health, h), probed || ok
 		j.steady = j.steady && v.table[a] != nil && h.Held == 0
-	}
-	n := uint32(0)
-	if v.Order == pool.Cyclic {
-		n = v.recent.turn(s.rrs[0].Header())
 	}
 	var reliable time.Duration
 	if j.places, j.used, reliable = v.Sift(addrs, health, n); probed {
@@ -320,15 +326,18 @@ func (v *revision) cut(places []int, used int) []int {
 // fallback puts what the operator chose in place of a set that is not usable.
 func (v *revision) fallback(s *recordSet, addrs []netip.Addr, places []int) {
 	owner, f := s.rrs[0].Header(), &v.Fallback
-	stale := f.Reply == pool.Addresses && f.Members == pool.Last
-	v.extended = extendedError(f, stale)
+	latest := []int(nil)
+	if f.Reply == pool.Addresses && f.Members == pool.Last {
+		latest = v.last(addrs, places)
+	}
+	v.extended = extendedError(f, latest != nil)
 	switch {
 	case f.Reply != pool.Addresses:
 		s.outcome.rrs = nil
 	case f.Members == pool.Others:
 		v.others(s, owner)
-	case stale:
-		s.pick(v.cut(v.last(addrs, places), len(places)))
+	case latest != nil:
+		s.pick(v.cut(latest, len(latest)))
 	default:
 		s.pick(v.cut(places, len(places)))
 	}
@@ -353,20 +362,25 @@ func (v *revision) others(s *recordSet, owner *dns.RR_Header) {
 	s.reordered = true
 }
 
-// last leaves those of the places whose addresses worked last: as many as make a set usable.
+// last leaves those of the places whose addresses worked last: as many as make a set usable. nil: none ever did.
 func (v *revision) last(addrs []netip.Addr, places []int) []int {
-	failed := func(place int) time.Time {
-		if f := v.table[addrs[place]]; f != nil {
-			if b := f.belief.Load(); b.status == monitor.Down {
-				return b.since
-			}
+	worked := make(map[int]time.Time)
+	for _, place := range places {
+		f := v.table[addrs[place]]
+		if f == nil || f.belief.Load().status != monitor.Down {
+			worked[place] = time.Now() // as far as anybody knows it does still
+		} else if at := f.belief.Load().worked; !at.IsZero() {
+			worked[place] = at
 		}
-		return time.Now() // it works still
 	}
-	latest := slices.Clone(places)
-	slices.SortStableFunc(latest, func(a, b int) int { return failed(b).Compare(failed(a)) })
-	latest = latest[:min(len(latest), v.Min.Of(len(latest)))]
-	return slices.DeleteFunc(places, func(place int) bool { return !slices.Contains(latest, place) })
+	latest := slices.SortedStableFunc(maps.Keys(worked), func(a, b int) int {
+		return cmp.Or(worked[b].Compare(worked[a]), slices.Index(places, a)-slices.Index(places, b))
+	})
+	latest = latest[:min(len(latest), v.Min.Of(len(places)))]
+	if len(latest) == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(places), func(place int) bool { return !slices.Contains(latest, place) })
 }
 
 // pick leaves the records at places; see pick below.
@@ -414,17 +428,17 @@ func (v *revision) hints(s *recordSet) {
 	if s.signed {
 		return
 	}
-	revised := slices.Clone(s.rrs)
+	revised, n := slices.Clone(s.rrs), v.turn(s) // of both families
 	for i, rr := range revised {
 		switch rr := rr.(type) {
 		case *dns.SVCB:
-			if values, changed := v.values(s, rr.Value); changed {
+			if values, changed := v.values(s, rr.Value, n); changed {
 				mine := *rr
 				mine.Value = values
 				revised[i] = &mine
 			}
 		case *dns.HTTPS:
-			if values, changed := v.values(s, rr.Value); changed {
+			if values, changed := v.values(s, rr.Value, n); changed {
 				mine := *rr
 				mine.Value = values
 				revised[i] = &mine
@@ -437,16 +451,16 @@ func (v *revision) hints(s *recordSet) {
 }
 
 // values are the parameters of a SVCB record with their hints put right.
-func (v *revision) values(s *recordSet, values []dns.SVCBKeyValue) (mine []dns.SVCBKeyValue, changed bool) {
+func (v *revision) values(s *recordSet, values []dns.SVCBKeyValue, n uint32) (mine []dns.SVCBKeyValue, changed bool) {
 	mine = slices.Clone(values)
 	for i, value := range values {
 		switch value := value.(type) {
 		case *dns.SVCBIPv4Hint:
-			if hint, ok := v.hint(s, value.Hint); ok {
+			if hint, ok := v.hint(s, value.Hint, n); ok {
 				mine[i], changed = &dns.SVCBIPv4Hint{Hint: hint}, true
 			}
 		case *dns.SVCBIPv6Hint:
-			if hint, ok := v.hint(s, value.Hint); ok {
+			if hint, ok := v.hint(s, value.Hint, n); ok {
 				mine[i], changed = &dns.SVCBIPv6Hint{Hint: hint}, true
 			}
 		}
@@ -456,7 +470,7 @@ func (v *revision) values(s *recordSet, values []dns.SVCBKeyValue) (mine []dns.S
 }
 
 // hint chooses among the addresses of a hint.
-func (v *revision) hint(s *recordSet, ips []net.IP) (hint []net.IP, changed bool) {
+func (v *revision) hint(s *recordSet, ips []net.IP, n uint32) (hint []net.IP, changed bool) {
 	addrs := make([]netip.Addr, 0, len(ips))
 	for _, ip := range ips {
 		addr, ok := netip.AddrFromSlice(ip)
@@ -468,7 +482,7 @@ func (v *revision) hint(s *recordSet, ips []net.IP) (hint []net.IP, changed bool
 	if len(addrs) == 0 {
 		return ips, false
 	}
-	j := v.judge(s, addrs)
+	j := v.judge(addrs, n)
 	s.ttl = min(s.ttl, j.ttl)
 	if j.used == 0 {
 		return ips, false
@@ -488,12 +502,15 @@ func (v *revision) deny(m *dns.Msg) {
 	case pool.NXDomain:
 		m.Rcode = dns.RcodeNameError
 	}
-	soa := Failover{Next: v.next}.soaBelow(v.ctx, v.ResponseWriter, v.query, v.denied.Name)
-	if soa == nil {
-		soa = v.zone.soa(v.query.Question[0].Name)
+	m.Ns = nil
+	soa := Failover{Next: v.next}.soaBelow(v.ctx, v.ResponseWriter, v.query, v.denied.Name, true)
+	if soa == nil && dns.IsSubDomain(v.zone.origin, v.denied.Name) {
+		soa = v.zone.soa(v.denied.Name)
 	}
-	soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl, v.denied.Ttl)
-	m.Ns = []dns.RR{soa}
+	if soa != nil { // at the end of an alias there may be a zone that nobody knows here
+		soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl, v.denied.Ttl)
+		m.Ns = []dns.RR{soa}
+	}
 }
 
 // addressOf is the address in a record of one.

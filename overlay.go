@@ -57,6 +57,7 @@ type overlay struct {
 	before     *overlay // this overlay in that generation, while silent; nil: it has none
 	unsure     int      // addresses taken over, without a status yet, that start has to wait for
 	full       bool     // as last made known
+	warned     bool     // that something is not allowed
 	cancel     context.CancelFunc
 	wg         sync.WaitGroup
 }
@@ -77,9 +78,9 @@ type found struct {
 // belief is what is believed of an address. It never changes.
 type belief struct {
 	status  monitor.Status
-	since   time.Time     // the status began; zero while unknown
 	until   time.Time     // it is held; zero: it is not
 	soonest time.Duration // the status could change
+	worked  time.Time     // it was up last; zero: never
 }
 
 // overlays are those of a server block, one for each name that they are for, the longest first. There are few.
@@ -184,6 +185,10 @@ func (o *overlay) speak() {
 		return
 	}
 	o.follow()
+	if o.before != nil {
+		o.notAllowed.Add(o.before.notAllowed.Load())
+		o.overflowed.Add(o.before.overflowed.Load())
+	}
 	o.silent, o.before = false, nil
 	for _, f := range *o.known.Load() {
 		o.announce(f, o.member(f))
@@ -198,6 +203,7 @@ func (o *overlay) follow() []*found {
 	o.before.mu.Lock()
 	defer o.before.mu.Unlock()
 	known, same := maps.Clone(*o.known.Load()), o.asksTheSame(&o.before.inquiry)
+	o.warned = o.before.warned
 	var added []*found
 	for addr, theirs := range *o.before.known.Load() {
 		ours := known[addr]
@@ -206,6 +212,7 @@ func (o *overlay) follow() []*found {
 				continue
 			}
 			ours = o.find(addr)
+			ours.remember(theirs.belief.Load().worked)
 			ours.asked.Store(o.age.Load() - (o.before.age.Load() - theirs.asked.Load())) // it wraps
 			known[addr] = ours
 			added = append(added, ours)
@@ -264,6 +271,15 @@ func (o *overlay) run(ctx context.Context) {
 	}
 }
 
+// remember notes when an address worked, if nobody has seen it up since.
+func (f *found) remember(worked time.Time) {
+	b := *f.belief.Load()
+	if b.worked.IsZero() {
+		b.worked = worked
+		f.belief.Store(&b)
+	}
+}
+
 // takeUp begins to probe an address, and those that wait behind it.
 func (o *overlay) takeUp(addr netip.Addr) {
 	o.mu.Lock()
@@ -271,7 +287,9 @@ func (o *overlay) takeUp(addr netip.Addr) {
 	known := maps.Clone(*o.known.Load())
 	for range maxFresh { // in a flood there would be no end to it
 		if known[addr] == nil && len(known) < o.limit {
-			known[addr] = o.find(addr)
+			f := o.find(addr)
+			known[addr] = f
+			o.announce(f, o.member(f)) // others may have asked it already
 		}
 		select {
 		case addr = <-o.fresh:
@@ -305,6 +323,10 @@ func (o *overlay) forget() map[*found][]*monitor.Check {
 		}
 	}
 	o.publish(known)
+	if !o.silent && !o.warned && o.notAllowed.Load() > 0 {
+		o.warned = true
+		log.Warningf("%s has addresses in its answers that it may not probe, see allow", o.title)
+	}
 	return dropped
 }
 
@@ -312,15 +334,15 @@ func (o *overlay) forget() map[*found][]*monitor.Check {
 func (o *overlay) publish(known map[netip.Addr]*found) {
 	o.known.Store(&known)
 	o.version.Add(1)
-	full := len(known) >= o.limit
+	full := len(known) >= o.limit || o.full && len(known) > o.limit/10*9 // not one more and one less in turn
 	if o.silent || full == o.full {
 		return
 	}
 	o.full = full
 	if full {
-		log.Warningf("%s keeps %d addresses, which is its limit: others go unprobed", o.title, o.limit)
+		log.Warningf("%s has reached its limit of %d: other addresses go unprobed", o.title, o.limit)
 	} else {
-		log.Infof("%s keeps %d addresses, with a limit of %d: others are probed again", o.title, len(known), o.limit)
+		log.Infof("%s is below its limit of %d again: other addresses are probed", o.title, o.limit)
 	}
 }
 
@@ -336,7 +358,14 @@ func (f *found) Changed() {
 // believe gives queries what is believed of an address now.
 func (o *overlay) believe(f *found) *memberState {
 	s := o.member(f)
-	b := &belief{status: s.status, since: s.deciding.Since, soonest: s.soonest}
+	b := &belief{status: s.status, soonest: s.soonest}
+	before := f.belief.Load()
+	if before != nil {
+		b.worked = before.worked
+	}
+	if s.status == monitor.Up || before != nil && before.status == monitor.Up {
+		b.worked = time.Now()
+	}
 	if s.held > 0 {
 		b.until = time.Now().Add(s.held)
 	}

@@ -254,6 +254,46 @@ func TestOverlayLast(t *testing.T) {
 	})
 }
 
+// What has never worked is not what worked last.
+func TestOverlayLastWorked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.set("down", "192.0.2.2")
+		f, _ := w.overlaying(t, "fallback last", "www.example.org. 60 A 192.0.2.1, www.example.org. 60 A 192.0.2.2, www.example.org. 60 A 192.0.2.3")
+		settle(t, f, "www.example.org. A")
+		w.set("down", "192.0.2.3", "192.0.2.1")
+		expect(t, "Others worked", after(t, f, 30*time.Second), map[string]string{"1": "1", "3": "3"}[after(t, f, 0)])
+		if got := shown(t, f, "www.example.org. A edns"); strings.Contains(got, "192.0.2.2") || !strings.Contains(got, "EDE 3 (Stale Answer)") {
+			t.Errorf("Got %s, want one that worked, said to be stale", got)
+		}
+
+		never, _ := w.overlaying(t, "fallback last", "www.example.org. 60 A 192.0.2.2, www.example.org. 60 A 192.0.2.1")
+		settle(t, never, "www.example.org. A")
+		if got, want := shown(t, never, "www.example.org. A edns"), "NOERROR aa www.example.org. 6 A 192.0.2.2, www.example.org. 6 A 192.0.2.1 EDE 0 (Other): (no tier is usable: fallback last)"; got != want {
+			t.Errorf("Got %s, want %s", got, want)
+		}
+	})
+}
+
+// An address that others have asked already is known at once, and said to be.
+func TestOverlayKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, lines := newWorld(), logged(t)
+		w.set("down", "192.0.2.1")
+		f, s := w.overlaying(t, "}\nfailover other.example.org {\nfrom next\nprobe tcp://:443", "www.example.org. 60 A 192.0.2.1, www.example.org. 60 A 192.0.2.2")
+		settle(t, f, "www.example.org. A")
+		said, asked := len(lines()), w.count()
+		shown(t, f, "other.example.org. A")
+		synctest.Wait()
+		if got := lines()[said:]; len(got) != 2 || w.count() != asked {
+			t.Errorf("Lines %q and %d probes, want one line for each of two addresses and no probe", got, w.count()-asked)
+		}
+		if got := shown(t, f, "other.example.org. A"); strings.Contains(got, "192.0.2.1") {
+			t.Errorf("Got %s from %v, want what is down left out", got, s.msg)
+		}
+	})
+}
+
 // A first answer is not held up, and has what nobody has asked yet in it.
 func TestOverlayFirstAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -427,6 +467,10 @@ func TestMayProbe(t *testing.T) {
 		"239.1.1.1":              {false, false},
 		"255.255.255.255":        {false, false},
 		"ff02::1":                {false, false},
+		"64:ff9b::a9fe:a9fe":     {false, false},
+		"64:ff9b::c000:201":      {true, false},
+		"64:ff9b:1::a9fe:a9fe":   {false, false},
+		"2002:7f00:1::1":         {false, false},
 	} {
 		a := netip.MustParseAddr(addr)
 		if got := [2]bool{byDefault.mayProbe(a), allowed.mayProbe(a)}; got != want {
@@ -450,8 +494,17 @@ func TestOverlayForbidden(t *testing.T) {
 		if n := w.count(); n > 0 {
 			t.Errorf("%d probes of loopback and link-local addresses", n)
 		}
-		if n := f.overlays[0].notAllowed.Load(); n != 4*3 {
+		o := f.overlays[0].overlay
+		if n := o.notAllowed.Load(); n != 4*3 {
 			t.Errorf("%d are counted, want 12", n)
+		}
+		// The count goes on in the next generation.
+		g, h := w.generate(t, f.generation.monitor, f.generation, over("from next"))
+		g.start()
+		process.reloading = f.generation
+		f.generation.reloaded()
+		if n := h.overlays[0].notAllowed.Load(); n != 4*3 {
+			t.Errorf("%d are counted after a reload, want 12", n)
 		}
 	})
 }
@@ -518,6 +571,12 @@ func TestOverlayReload(t *testing.T) {
 		}
 		expect(t, "Another question", after(t, i, 3*time.Second), "4")
 		two.stop()
+		// Another server block's overlay knows what this one did, if it asks the same.
+		five, j := w.generate(t, m, four, "failover www.example.org {\nfrom next\nprobe tcp://:80\n}")
+		j.Next = f.Next
+		five.start()
+		expect(t, "Under another name", now(t, j), "4")
+		five.stop()
 		four.stop()
 		four.overlays[0].speak()
 		four.overlays[0].stop()

@@ -26,8 +26,11 @@ type remembered struct {
 	outcome
 }
 
-func (r *recent) place(owner string) *atomic.Pointer[remembered] {
-	return &r.places[maphash.String(r.seed, owner)%uint64(len(r.places))]
+// maxRemembered is how large a set may be: the sets of all places together must not be a burden.
+const maxRemembered = 32
+
+func (r *recent) place(set *dns.RR_Header) *atomic.Pointer[remembered] {
+	return &r.places[(maphash.String(r.seed, set.Name)+uint64(set.Rrtype))%uint64(len(r.places))]
 }
 
 // turn is the number of an answer of a set, from 0. Families turn by themselves, as those of a pool do.
@@ -39,7 +42,7 @@ func (r *recent) turn(set *dns.RR_Header) uint32 {
 // recall returns what became of the same set when the same was believed.
 func (r *recent) recall(rrs []dns.RR, version uint64) (o outcome, ok bool) {
 	owner := rrs[0].Header().Name
-	m := r.place(owner).Load()
+	m := r.place(rrs[0].Header()).Load()
 	if m == nil || m.version != version || m.owner != owner || len(m.addrs) != len(rrs) {
 		return o, false
 	}
@@ -58,6 +61,9 @@ func (r *recent) recall(rrs []dns.RR, version uint64) (o outcome, ok bool) {
 
 // remember keeps what became of a set: copies, as the records may be the next plugin's, who may change them.
 func (r *recent) remember(rrs []dns.RR, addrs []netip.Addr, version uint64, o outcome) {
+	if len(rrs) > maxRemembered {
+		return
+	}
 	m := &remembered{version: version, owner: rrs[0].Header().Name, addrs: addrs, ttls: make([]uint32, len(rrs)), outcome: o}
 	for i, rr := range rrs {
 		m.ttls[i] = rr.Header().Ttl
@@ -69,5 +75,5 @@ func (r *recent) remember(rrs []dns.RR, addrs []netip.Addr, version uint64, o ou
 			m.rrs[i] = dns.Copy(rr)
 		}
 	}
-	r.place(m.owner).Store(m)
+	r.place(rrs[0].Header()).Store(m)
 }

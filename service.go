@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -57,14 +58,15 @@ func target(m pool.Member) string {
 	return label
 }
 
-// parseService reads SERVICE[/PROTOCOL] and returns what it puts before a name (RFC 2782, RFC 6335).
+// parseService reads SERVICE[/PROTOCOL] and returns what it puts before a name (RFC 2782). Some services in use are
+// longer than RFC 6335 would have them.
 func parseService(word string) (string, error) {
 	service, protocol, ok := strings.Cut(word, "/")
 	if !ok {
 		protocol = "tcp"
 	}
-	if !isLabel(service) || len(service) > 15 || !strings.ContainsFunc(service, isLetter) || strings.Contains(service, "--") {
-		return "", fmt.Errorf("srv %q, want a service such as http or sip/udp", word)
+	if !isLabel(service) || len(service) > 62 || !strings.ContainsFunc(service, isLetter) {
+		return "", fmt.Errorf("srv %q, want a service without underscores, such as http or sip/udp", word)
 	}
 	if protocol != "tcp" && protocol != "udp" {
 		return "", fmt.Errorf("srv %q has the protocol %q, want tcp or udp", word, protocol)
@@ -78,112 +80,173 @@ func isLetter(r rune) bool { return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
 // one of the names that the wildcard is for. It is not ok where the name lies between one of these and its SRV
 // records, and has nothing of its own.
 func (p *livePool) roleBelow(name, next string) (as *role, ok bool) {
-	above, between := strings.TrimSuffix(name, next), false
-	for prefix, as := range p.derived {
-		if strings.HasPrefix(above, prefix) {
+	above := strings.TrimSuffix(name, next)
+	one, end := dns.NextLabel(above, 0)
+	if above == "" || p.derived == nil {
+		return nil, true
+	}
+	if as := p.derived[above[:one]]; as != nil { // a target
+		return as, true
+	}
+	if !end {
+		two, _ := dns.NextLabel(above, one)
+		if as := p.derived[above[:two]]; as != nil { // a service
 			return as, true
 		}
-		_, protocol, _ := strings.Cut(prefix, ".")
-		between = between || protocol != "" && strings.HasPrefix(above, protocol)
 	}
-	return nil, !between
+	return nil, !p.between[above[:one]]
 }
 
-// services are the SRV records of the pool, one for each member, and the addresses of their targets.
-func (s *snapshot) services(owner string, prefix int) (srvs, addrs []dns.RR) {
-	ttl := uint32(s.choice.RanksTTL.Seconds())
-	name, seen := owner[prefix:], make(map[dns.SRV]bool)
-	for _, rank := range s.choice.Ranks {
-		for _, m := range rank.Members {
-			srv := dns.SRV{
-				Hdr:      dns.RR_Header{Name: owner, Rrtype: dns.TypeSRV, Class: dns.ClassINET, Ttl: ttl},
-				Priority: uint16(rank.Tier), // #nosec G115 -- see maxTiers
-				Weight:   1,                 // equal; 0 would mean that the order has no meaning at all
-				Port:     m.Port,
-				Target:   target(m) + "." + name,
-			}
-			if !seen[srv] { // members may share a target
-				seen[srv] = true
-				srvs = append(srvs, &srv)
-			}
-			addrs = append(addrs, records(srv.Target, []netip.Addr{m.Addr}, ttl)...)
-		}
+// protocols are the labels that lie between a name and its SRV records.
+func protocols(services []string) map[string]bool {
+	between := make(map[string]bool)
+	for _, s := range services {
+		off, _ := dns.NextLabel(s, 0)
+		between[s[off:]] = true
 	}
-	return srvs, addrs
+	return between
 }
 
-// bindings are the HTTPS records of the pool, and the addresses of their targets.
-//
-// A client that looks up a target takes the addresses that it finds there, and leaves the hints (RFC 9460,
-// section 7.3). So a record has the owner for its target only if its members are what that has, and all of
-// them on one port: one record for a tier then. Otherwise there is one for each target that SRV records have.
-func (p *livePool) bindings(s *snapshot, owner string) (https, addrs []dns.RR) {
-	ttl := uint32(s.choice.RanksTTL.Seconds())
-	for _, rank := range s.choice.Ranks {
-		atOwner := rank.Tier == s.choice.Tier || len(s.choice.Ranks) == 1
+// endpoint is what one SRV or HTTPS record leads to.
+type endpoint struct {
+	tier  int
+	label string // of the target; "": it is the owner itself
+	port  uint16
+	addrs []netip.Addr // of each family one where there is a label
+}
+
+// endpoints are the hosts of a choice, tier by tier. Members of a tier that have the label and the port in common are
+// one.
+func endpoints(ranks []pool.Rank) []endpoint {
+	type key struct {
+		tier  int
+		label string
+		port  uint16
+	}
+	var all []endpoint
+	known := make(map[key]int)
+	for _, rank := range ranks {
 		for _, m := range rank.Members {
-			atOwner = atOwner && m.Port == rank.Members[0].Port
+			k := key{rank.Tier, target(m), m.Port}
+			i, ok := known[k]
+			if !ok {
+				i = len(all)
+				known[k], all = i, append(all, endpoint{tier: k.tier, label: k.label, port: k.port})
+			}
+			all[i].addrs = append(all[i].addrs, m.Addr)
 		}
-		if atOwner {
-			https = append(https, p.binding(rank.Tier, ".", rank.Members, owner, ttl))
-			addrs = append(addrs, slices.Concat(p.addresses(s, dns.TypeA, owner), p.addresses(s, dns.TypeAAAA, owner))...)
+	}
+	return all
+}
+
+// bindings are the endpoints of HTTPS records. A client that looks up a target takes the addresses that it finds
+// there, and leaves the hints (RFC 9460, section 7.3). So a record has the owner for its target only if its members
+// are what that has, and all of them on one port: there is one record for a tier then.
+func bindings(c *pool.Choice) []endpoint {
+	var all []endpoint
+	for _, rank := range c.Ranks {
+		port := rank.Members[0].Port
+		elsewhere := func(m pool.Member) bool { return m.Port != port }
+		if rank.Tier != c.Tier && len(c.Ranks) > 1 || slices.ContainsFunc(rank.Members, elsewhere) {
+			all = append(all, endpoints([]pool.Rank{rank})...)
 			continue
 		}
-		for rest := rank.Members; len(rest) > 0; {
-			var same, others []pool.Member
-			for _, m := range rest {
-				if m.Port == rest[0].Port && target(m) == target(rest[0]) {
-					same = append(same, m)
-				} else {
-					others = append(others, m)
-				}
-			}
-			name := target(rest[0]) + "." + owner
-			https = append(https, p.binding(rank.Tier, name, same, owner, ttl))
-			for _, m := range same {
-				addrs = append(addrs, records(name, []netip.Addr{m.Addr}, ttl)...)
-			}
-			rest = others
+		e := endpoint{tier: rank.Tier, port: port}
+		for _, m := range rank.Members {
+			e.addrs = append(e.addrs, m.Addr)
 		}
+		all = append(all, e)
 	}
-	return https, addrs
+	return all
 }
 
-// binding is the HTTPS record of members on one port.
-func (p *livePool) binding(tier int, target string, members []pool.Member, owner string, ttl uint32) dns.RR {
-	values := slices.Clone(p.params)
-	if port := members[0].Port; port != 0 && port != 443 {
-		values = append(values, &dns.SVCBPort{Port: port})
-	}
-	var v4, v6 []net.IP
-	for _, m := range members {
-		if m.Addr.Is4() {
-			v4 = append(v4, m.Addr.AsSlice())
-		} else {
-			v6 = append(v6, m.Addr.AsSlice())
+// target is the name of an endpoint for an owner; not ok: it is too long to be one.
+func (e *endpoint) target(owner string) (name string, ok bool) {
+	name = e.label + "." + owner
+	_, ok = dns.IsDomainName(name)
+	return name, ok
+}
+
+// srvs are the SRV records of the pool, one for each host, and the addresses of their targets.
+func (s *snapshot) srvs(owner string, prefix int) (srvs, addrs []dns.RR) {
+	ttl := uint32(s.choice.RanksTTL.Seconds())
+	for _, e := range s.services {
+		name, ok := e.target(owner[prefix:])
+		if !ok {
+			continue // below a wildcard
+		}
+		srvs = append(srvs, &dns.SRV{
+			Hdr:      dns.RR_Header{Name: owner, Rrtype: dns.TypeSRV, Class: dns.ClassINET, Ttl: ttl},
+			Priority: uint16(e.tier), // #nosec G115 -- see maxTiers
+			Weight:   1,              // equal; 0 would mean that the order has no meaning at all
+			Port:     e.port,
+			Target:   name,
+		})
+		for i := range e.addrs {
+			addrs = append(addrs, records(name, e.addrs[i:i+1], ttl)...)
 		}
 	}
-	if v4 = first(v4, p.Answer); len(v4) > 0 {
+	return srvs, dedupe(addrs)
+}
+
+// dedupe drops records that stand there before: a host may have several ports.
+func dedupe(rrs []dns.RR) []dns.RR {
+	seen := make(map[string]bool, len(rrs))
+	return slices.DeleteFunc(rrs, func(rr dns.RR) bool {
+		addr, _ := addressOf(rr)
+		key := rr.Header().Name + " " + addr.String()
+		before := seen[key]
+		seen[key] = true
+		return before
+	})
+}
+
+// httpsOf are the HTTPS records of the pool, and the addresses of their targets.
+func (p *livePool) httpsOf(s *snapshot, owner string) (https, addrs []dns.RR) {
+	ttl := uint32(s.choice.RanksTTL.Seconds())
+	for _, e := range s.bindings {
+		name, ok := ".", true
+		if e.label == "" {
+			addrs = append(addrs, slices.Concat(owned(s.v4, owner), owned(s.v6, owner))...)
+		} else if name, ok = e.target(owner); !ok {
+			continue // below a wildcard
+		} else {
+			for i := range e.addrs {
+				addrs = append(addrs, records(name, e.addrs[i:i+1], ttl)...)
+			}
+		}
+		https = append(https, &dns.HTTPS{SVCB: dns.SVCB{
+			Hdr:      dns.RR_Header{Name: owner, Rrtype: dns.TypeHTTPS, Class: dns.ClassINET, Ttl: ttl},
+			Priority: uint16(e.tier) + 1, // #nosec G115 -- see maxTiers
+			Target:   name,
+			Value:    p.parameters(&e),
+		}})
+	}
+	return https, dedupe(addrs)
+}
+
+// parameters are those of the HTTPS record of an endpoint, in the order of their keys.
+func (p *livePool) parameters(e *endpoint) []dns.SVCBKeyValue {
+	values := slices.Clone(p.params)
+	if e.port != 0 && e.port != 443 {
+		values = append(values, &dns.SVCBPort{Port: e.port})
+	}
+	var v4, v6 []net.IP
+	for _, addr := range e.addrs {
+		if addr.Is4() {
+			v4 = append(v4, addr.AsSlice())
+		} else {
+			v6 = append(v6, addr.AsSlice())
+		}
+	}
+	if len(v4) > 0 {
 		values = append(values, &dns.SVCBIPv4Hint{Hint: v4})
 	}
-	if v6 = first(v6, p.Answer); len(v6) > 0 {
+	if len(v6) > 0 {
 		values = append(values, &dns.SVCBIPv6Hint{Hint: v6})
 	}
 	slices.SortStableFunc(values, func(a, b dns.SVCBKeyValue) int { return int(a.Key()) - int(b.Key()) })
-	return &dns.HTTPS{SVCB: dns.SVCB{
-		Hdr:      dns.RR_Header{Name: owner, Rrtype: dns.TypeHTTPS, Class: dns.ClassINET, Ttl: ttl},
-		Priority: uint16(tier) + 1, // #nosec G115 -- see maxTiers
-		Target:   target,
-		Value:    values,
-	}}
-}
-
-// first are the first addresses, as many as an answer gives at most; 0: all.
-func first(ips []net.IP, limit int) []net.IP {
-	if limit > 0 && len(ips) > limit {
-		return ips[:limit]
-	}
-	return ips
+	return values
 }
 
 // parseParams reads parameters of a HTTPS record as they stand in a zone file. Those that the pool has to
@@ -194,7 +257,7 @@ func parseParams(words []string) ([]dns.SVCBKeyValue, error) {
 		if slices.Contains([]string{"port", "ipv4hint", "ipv6hint", "key3", "key4", "key6"}, strings.ToLower(key)) {
 			return nil, fmt.Errorf("https %q, want it with the members: it is written by the pool", word)
 		}
-		if strings.ContainsAny(word, " \t\r\n;()\"") {
+		if strings.ContainsAny(word, " \t\r\n;()") {
 			return nil, fmt.Errorf("https %q, want a parameter such as alpn=h2,h3", word)
 		}
 	}
@@ -204,7 +267,34 @@ func parseParams(words []string) ([]dns.SVCBKeyValue, error) {
 	}
 	if err != nil {
 		why, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "dns: "), " at line:") // of a zone file
-		return nil, fmt.Errorf("https %q, want parameters such as alpn=h2,h3: %s", strings.Join(words, " "), why)
+		return nil, fmt.Errorf("https %q, want parameters such as alpn=h2,h3: %s", strings.Join(words, " "), strings.TrimLeft(why, ": "))
 	}
-	return rr.(*dns.HTTPS).Value, nil
+	values := rr.(*dns.HTTPS).Value
+	return values, consistent(values)
+}
+
+// consistent checks what one parameter of a HTTPS record takes of the others (RFC 9460, sections 7.1 and 8): a
+// record that lacks it is malformed, and with it the whole answer.
+func consistent(values []dns.SVCBKeyValue) error {
+	has := make(map[dns.SVCBKey]bool)
+	for _, value := range values {
+		if has[value.Key()] = true; value.String() == "" && value.Key() != dns.SVCB_NO_DEFAULT_ALPN {
+			return fmt.Errorf("https with %q, want a value", value.Key())
+		}
+	}
+	if has[dns.SVCB_NO_DEFAULT_ALPN] && !has[dns.SVCB_ALPN] {
+		return errors.New("https with no-default-alpn, want alpn, too")
+	}
+	for _, value := range values {
+		mandatory, ok := value.(*dns.SVCBMandatory)
+		if !ok {
+			continue
+		}
+		for i, key := range mandatory.Code {
+			if !has[key] || key == dns.SVCB_MANDATORY || slices.Contains(mandatory.Code[:i], key) {
+				return fmt.Errorf("https with %q, want each key once, and with a parameter here: %s", "mandatory="+mandatory.String(), key)
+			}
+		}
+	}
+	return nil
 }

@@ -35,7 +35,7 @@ func setup(c *caddy.Controller) error {
 		if len(b.overlays) > 0 && len(handlersBelow(server)) == 0 {
 			return plugin.Error("failover", at.errorf("from next without a plugin that could answer, want one such as file or forward in the same server block"))
 		}
-		b.zonesBelow = zonesBelow(server)
+		b.zonesBelow, b.soasBelow = zonesBelow(server), soasBelow(server)
 		if server.ViewName != "" { // known only now
 			for _, p := range b.pools {
 				p.title += " (view " + server.ViewName + ")"
@@ -186,6 +186,14 @@ func (all *corefile) key(keys []string) string {
 func zonesBelow(server *dnsserver.Config) bool {
 	return slices.ContainsFunc(handlersBelow(server), func(h plugin.Handler) bool {
 		return !slices.Contains([]string{"loop", "forward", "grpc"}, h.Name())
+	})
+}
+
+// soasBelow says whether any plugin after failover has an SOA for its zone. hosts and template are zones to
+// nobody, and hand on what they do not know.
+func soasBelow(server *dnsserver.Config) bool {
+	return slices.ContainsFunc(handlersBelow(server), func(h plugin.Handler) bool {
+		return !slices.Contains([]string{"template", "transfer", "hosts", "loop", "forward", "grpc", "erratic", "whoami"}, h.Name())
 	})
 }
 

@@ -20,6 +20,8 @@ type snapshot struct {
 	v4, v6 []dns.RR // for the pool's first name, in lower case
 	tier   string   // as a label: "0", "1" ... or "fallback"
 
+	services, bindings []endpoint // of SRV and HTTPS records
+
 	// extended is what an answer out of the ordinary says about itself (RFC 8914); nil: it is not.
 	extended *dns.EDNS0_EDE
 }
@@ -28,6 +30,7 @@ func newSnapshot(p *livePool, c pool.Choice) *snapshot {
 	s := &snapshot{choice: c, ttl: uint32(c.TTL.Seconds()), tier: strconv.Itoa(c.Tier)}
 	s.v4 = records(p.names[0], c.V4.Addrs, s.ttl)
 	s.v6 = records(p.names[0], c.V6.Addrs, s.ttl)
+	s.services, s.bindings = endpoints(c.Ranks), bindings(&c)
 	if c.Tier == pool.InFallback {
 		s.tier = "fallback"
 		s.extended = extendedError(&p.Fallback, c.Stale)
@@ -47,7 +50,10 @@ func extendedError(f *pool.Fallback, stale bool) *dns.EDNS0_EDE {
 func (s *snapshot) same(other *snapshot) bool {
 	return other != nil && s.choice.Reply == other.choice.Reply &&
 		slices.Equal(s.choice.V4.Addrs, other.choice.V4.Addrs) &&
-		slices.Equal(s.choice.V6.Addrs, other.choice.V6.Addrs)
+		slices.Equal(s.choice.V6.Addrs, other.choice.V6.Addrs) &&
+		slices.EqualFunc(s.choice.Ranks, other.choice.Ranks, func(a, b pool.Rank) bool {
+			return a.Tier == b.Tier && slices.Equal(a.Members, b.Members)
+		})
 }
 
 // records makes the address records of owner, all of one family, in two pieces of memory.

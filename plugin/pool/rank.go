@@ -63,7 +63,15 @@ func (p *Pool) fallbackRanks(last []int) []Rank {
 	return ranks
 }
 
-// sorted returns members in the pool's order.
+// sorted returns members in the pool's order, no more of each family than an answer gives.
 func (p *Pool) sorted(members []Member) []Member {
-	return slices.SortedStableFunc(slices.Values(members), func(a, b Member) int { return p.compare(a.Addr, b.Addr) })
+	sorted := slices.SortedStableFunc(slices.Values(members), func(a, b Member) int { return p.compare(a.Addr, b.Addr) })
+	if p.Answer == 0 {
+		return sorted
+	}
+	left := map[bool]int{true: p.Answer, false: p.Answer}
+	return slices.DeleteFunc(sorted, func(m Member) bool {
+		left[m.Addr.Is4()]--
+		return left[m.Addr.Is4()] < 0
+	})
 }
