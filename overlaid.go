@@ -504,7 +504,9 @@ func (v *revision) deny(m *dns.Msg) {
 	}
 	m.Ns = nil
 	soa := Failover{Next: v.next}.soaBelow(v.ctx, v.ResponseWriter, v.query, v.denied.Name, true)
-	if soa == nil && dns.IsSubDomain(v.zone.origin, v.denied.Name) {
+	if q := v.query.Question[0].Name; soa == nil && strings.EqualFold(q, v.denied.Name) {
+		soa = v.zone.soa(q)
+	} else if soa == nil && dns.IsSubDomain(v.zone.origin, v.denied.Name) {
 		soa = v.zone.soa(v.denied.Name)
 	}
 	if soa != nil { // at the end of an alias there may be a zone that nobody knows here

@@ -97,7 +97,7 @@ func TestOverlayLimit(t *testing.T) {
 	if int(over) != unprobed || over < n-2*limit {
 		t.Errorf("%v addresses were counted as over the limit, and %d answered as such, of %d with a limit of %d", over, unprobed, n, limit)
 	}
-	if said := lines("[WARNING] plugin/failover: example.org. keeps 100 addresses, which is its limit"); len(said) != 1 {
+	if said := lines("[WARNING] plugin/failover: example.org. has reached its limit of 100"); len(said) != 1 {
 		t.Errorf("The log has the limit as %q, want one line", said)
 	}
 	for _, i := range []int{n - 1, n / 2} {
