@@ -100,7 +100,7 @@ type setKey struct {
 
 // recordSet is a set of records and what becomes of it.
 type recordSet struct {
-	rrs    []dns.RR // never empty
+	given  []dns.RR // never empty
 	signed bool
 	outcome
 	places int // of the set in its section that are not taken yet
@@ -121,12 +121,12 @@ func (v *revision) section(rrs []dns.RR, asked uint16) []dns.RR {
 		if first == end {
 			return rrs
 		}
-		set := recordSet{rrs: rrs[first:end]}
+		set := recordSet{given: rrs[first:end]}
 		v.set(&set, asked)
 		if first == 0 && end == len(rrs) {
-			return set.outcome.rrs
+			return set.rrs
 		}
-		return slices.Concat(rrs[:first], set.outcome.rrs, rrs[end:])
+		return slices.Concat(rrs[:first], set.rrs, rrs[end:])
 	}
 	sets, of := setsOf(rrs)
 	for _, set := range sets {
@@ -140,12 +140,12 @@ func (v *revision) section(rrs []dns.RR, asked uint16) []dns.RR {
 		case rr.Header().Rrtype == dns.TypeRRSIG:
 			section = append(section, limited([]dns.RR{rr}, set.ttl)...)
 		default: // each in the place of another, and what is more in the last
-			n := min(1, len(set.outcome.rrs))
+			n := min(1, len(set.rrs))
 			if set.places--; set.places == 0 {
-				n = len(set.outcome.rrs)
+				n = len(set.rrs)
 			}
-			section = append(section, set.outcome.rrs[:n]...)
-			set.outcome.rrs = set.outcome.rrs[n:]
+			section = append(section, set.rrs[:n]...)
+			set.rrs = set.rrs[n:]
 		}
 	}
 	return section
@@ -184,7 +184,7 @@ func setsOf(rrs []dns.RR) (sets []*recordSet, of []*recordSet) {
 				sets = append(sets, known[key])
 			}
 			of[i] = known[key]
-			of[i].rrs = append(of[i].rrs, rr)
+			of[i].given = append(of[i].given, rr)
 			of[i].places++
 		}
 	}
@@ -200,8 +200,8 @@ func setsOf(rrs []dns.RR) (sets []*recordSet, of []*recordSet) {
 
 // set works out what becomes of a set.
 func (v *revision) set(s *recordSet, asked uint16) {
-	s.outcome = outcome{rrs: s.rrs, ttl: math.MaxUint32}
-	switch rtype := s.rrs[0].Header().Rrtype; rtype {
+	s.outcome = outcome{rrs: s.given, ttl: math.MaxUint32}
+	switch rtype := s.given[0].Header().Rrtype; rtype {
 	case dns.TypeA, dns.TypeAAAA:
 		v.addresses(s, rtype == asked)
 	default:
@@ -215,7 +215,7 @@ func (v *revision) set(s *recordSet, asked uint16) {
 // them would not verify.
 func (v *revision) addresses(s *recordSet, asked bool) {
 	used := 1
-	if before, ok := v.recent.recall(s.rrs, v.version); ok && !s.signed {
+	if before, ok := v.recent.recall(s.given, v.version); ok && !s.signed {
 		s.outcome = before
 	} else {
 		used = v.judged(s, asked)
@@ -230,8 +230,8 @@ func (v *revision) addresses(s *recordSet, asked bool) {
 
 // judged is addresses for a set that is not known from before. used is how many of its addresses are in use.
 func (v *revision) judged(s *recordSet, asked bool) (used int) {
-	addrs := make([]netip.Addr, 0, len(s.rrs))
-	for _, rr := range s.rrs {
+	addrs := make([]netip.Addr, 0, len(s.given))
+	for _, rr := range s.given {
 		addr, ok := addressOf(rr)
 		if !ok {
 			return 1 // it is not what its type says, and stays
@@ -250,7 +250,7 @@ func (v *revision) judged(s *recordSet, asked bool) (used int) {
 	}
 	s.limit()
 	if j.used > 0 && j.steady && !s.signed {
-		v.recent.remember(s.rrs, addrs, v.version, s.outcome)
+		v.recent.remember(s.given, addrs, v.version, s.outcome)
 	}
 	return j.used
 }
@@ -268,7 +268,7 @@ func (v *revision) turn(s *recordSet) uint32 {
 	if v.Order != pool.Cyclic {
 		return 0
 	}
-	return v.recent.turn(s.rrs[0].Header())
+	return v.recent.turn(s.given[0].Header())
 }
 
 // judge has the overlay choose among addresses. n tells one answer from the next.
@@ -325,7 +325,7 @@ func (v *revision) cut(places []int, used int) []int {
 
 // fallback puts what the operator chose in place of a set that is not usable.
 func (v *revision) fallback(s *recordSet, addrs []netip.Addr, places []int) {
-	owner, f := s.rrs[0].Header(), &v.Fallback
+	owner, f := s.given[0].Header(), &v.Fallback
 	latest := []int(nil)
 	if f.Reply == pool.Addresses && f.Members == pool.Last {
 		latest = v.last(addrs, places)
@@ -333,7 +333,7 @@ func (v *revision) fallback(s *recordSet, addrs []netip.Addr, places []int) {
 	v.extended = extendedError(f, latest != nil)
 	switch {
 	case f.Reply != pool.Addresses:
-		s.outcome.rrs = nil
+		s.rrs = nil
 	case f.Members == pool.Others:
 		v.others(s, owner)
 	case latest != nil:
@@ -341,7 +341,7 @@ func (v *revision) fallback(s *recordSet, addrs []netip.Addr, places []int) {
 	default:
 		s.pick(v.cut(places, len(places)))
 	}
-	if len(s.outcome.rrs) == 0 {
+	if len(s.rrs) == 0 {
 		s.reordered = true
 		v.denied = &dns.RR_Header{Name: owner.Name, Ttl: s.ttl}
 	}
@@ -357,7 +357,7 @@ func (v *revision) others(s *recordSet, owner *dns.RR_Header) {
 	}
 	health := slices.Repeat([]pool.Health{{Up: true}}, len(addrs))
 	places, used, _ := v.Sift(addrs, health, v.recent.turn(owner))
-	s.outcome.rrs = records(owner.Name, addrs, s.ttl)
+	s.rrs = records(owner.Name, addrs, s.ttl)
 	s.pick(v.cut(places, used))
 	s.reordered = true
 }
@@ -385,16 +385,16 @@ func (v *revision) last(addrs []netip.Addr, places []int) []int {
 
 // pick leaves the records at places; see pick below.
 func (s *recordSet) pick(places []int) {
-	picked, changed := pick(s.outcome.rrs, places)
-	s.outcome.rrs = picked
+	picked, changed := pick(s.rrs, places)
+	s.rrs = picked
 	s.reordered = s.reordered || changed
 }
 
 // limit sees to it that no TTL is more than the set can be relied on.
 func (s *recordSet) limit() {
-	before := s.outcome.rrs
-	s.outcome.rrs = limited(before, s.ttl)
-	s.lowered = len(before) > 0 && &before[0] != &s.outcome.rrs[0]
+	before := s.rrs
+	s.rrs = limited(before, s.ttl)
+	s.lowered = len(before) > 0 && &before[0] != &s.rrs[0]
 }
 
 // limited returns records with a TTL of at most ttl: copies, where one has more.
@@ -428,7 +428,7 @@ func (v *revision) hints(s *recordSet) {
 	if s.signed {
 		return
 	}
-	revised, n := slices.Clone(s.rrs), v.turn(s) // of both families
+	revised, n := slices.Clone(s.given), v.turn(s) // of both families
 	for i, rr := range revised {
 		switch rr := rr.(type) {
 		case *dns.SVCB:
@@ -446,7 +446,7 @@ func (v *revision) hints(s *recordSet) {
 		}
 	}
 	if s.reordered {
-		s.outcome.rrs = revised
+		s.rrs = revised
 	}
 }
 

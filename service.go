@@ -167,6 +167,15 @@ func (e *endpoint) target(owner string) (name string, ok bool) {
 	return name, ok
 }
 
+// records are the addresses of an endpoint, which may be of both families.
+func (e *endpoint) records(owner string, ttl uint32) []dns.RR {
+	rrs := make([]dns.RR, 0, len(e.addrs))
+	for i := range e.addrs {
+		rrs = append(rrs, records(owner, e.addrs[i:i+1], ttl)...)
+	}
+	return rrs
+}
+
 // srvs are the SRV records of the pool, one for each host, and the addresses of their targets.
 func (s *snapshot) srvs(owner string, prefix int) (srvs, addrs []dns.RR) {
 	ttl := uint32(s.choice.RanksTTL.Seconds())
@@ -182,9 +191,7 @@ func (s *snapshot) srvs(owner string, prefix int) (srvs, addrs []dns.RR) {
 			Port:     e.port,
 			Target:   name,
 		})
-		for i := range e.addrs {
-			addrs = append(addrs, records(name, e.addrs[i:i+1], ttl)...)
-		}
+		addrs = append(addrs, e.records(name, ttl)...)
 	}
 	return srvs, dedupe(addrs)
 }
@@ -205,15 +212,15 @@ func dedupe(rrs []dns.RR) []dns.RR {
 func (p *livePool) httpsOf(s *snapshot, owner string) (https, addrs []dns.RR) {
 	ttl := uint32(s.choice.RanksTTL.Seconds())
 	for _, e := range s.bindings {
-		name, ok := ".", true
+		name := "."
 		if e.label == "" {
-			addrs = append(addrs, slices.Concat(owned(s.v4, owner), owned(s.v6, owner))...)
-		} else if name, ok = e.target(owner); !ok {
-			continue // below a wildcard
+			addrs = slices.Concat(addrs, owned(s.v4, owner), owned(s.v6, owner))
 		} else {
-			for i := range e.addrs {
-				addrs = append(addrs, records(name, e.addrs[i:i+1], ttl)...)
+			var ok bool
+			if name, ok = e.target(owner); !ok {
+				continue // below a wildcard
 			}
+			addrs = append(addrs, e.records(name, ttl)...)
 		}
 		https = append(https, &dns.HTTPS{SVCB: dns.SVCB{
 			Hdr:      dns.RR_Header{Name: owner, Rrtype: dns.TypeHTTPS, Class: dns.ClassINET, Ttl: ttl},

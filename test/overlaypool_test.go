@@ -86,7 +86,7 @@ func TestOverlayRefused(t *testing.T) {
 		"without a plugin that could answer": block(over(hosts)),
 		"outside of the server block":        block(overNames(hosts, "www.example.net"), hostsLines),
 		"loadbalance":                        block("loadbalance", over(hosts), hostsLines),
-		"is already in the":             block(over(hosts), over(hosts), hostsLines),
+		"is already in the":                  block(over(hosts), over(hosts), hostsLines),
 	} {
 		if _, err := attempt(t, corefile); err == nil {
 			t.Errorf("CoreDNS starts with\n%s\nwant an error that has %q", corefile, what)
