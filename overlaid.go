@@ -53,7 +53,7 @@ func (w *overlaid) revised(m *dns.Msg) *dns.Msg {
 	v := revision{overlaid: w, version: w.version.Load(), table: *w.known.Load()}
 	answer := v.section(m.Answer, w.query.Question[0].Qtype)
 	extra := m.Extra
-	if slices.ContainsFunc(m.Answer, hasTarget) {
+	if len(m.Extra) > 0 && slices.ContainsFunc(m.Answer, hasTarget) {
 		extra = v.section(m.Extra, dns.TypeNone)
 	}
 	if v.tier != "" {
@@ -77,7 +77,11 @@ func (w *overlaid) revised(m *dns.Msg) *dns.Msg {
 
 // hasTarget says whether a record has a name in it whose addresses go with it.
 func hasTarget(rr dns.RR) bool {
-	return slices.Contains([]uint16{dns.TypeSRV, dns.TypeMX, dns.TypeNS, dns.TypeHTTPS, dns.TypeSVCB}, rr.Header().Rrtype)
+	switch rr.Header().Rrtype {
+	case dns.TypeSRV, dns.TypeMX, dns.TypeNS, dns.TypeHTTPS, dns.TypeSVCB:
+		return true
+	}
+	return false
 }
 
 // revision is what becomes of one message.
