@@ -562,7 +562,9 @@ func TestOverlayReload(t *testing.T) {
 		three.stop()
 		w.set("", "192.0.2.4")
 		began = time.Now()
+		w.mu.Lock()
 		w.takes = 100 * time.Millisecond
+		w.mu.Unlock()
 		four, i := w.generate(t, m, two, "failover {\nfrom next\nprobe tcp://:80\n}")
 		i.Next = f.Next
 		four.start()

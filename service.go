@@ -99,6 +99,9 @@ func (p *livePool) roleBelow(name, next string) (as *role, ok bool) {
 
 // protocols are the labels that lie between a name and its SRV records.
 func protocols(services []string) map[string]bool {
+	if len(services) == 0 {
+		return nil
+	}
 	between := make(map[string]bool)
 	for _, s := range services {
 		off, _ := dns.NextLabel(s, 0)
@@ -118,6 +121,9 @@ type endpoint struct {
 // endpoints are the hosts of a choice, tier by tier. Members of a tier that have the label and the port in common are
 // one.
 func endpoints(ranks []pool.Rank) []endpoint {
+	if len(ranks) == 0 {
+		return nil
+	}
 	type key struct {
 		tier  int
 		label string
