@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"fmt"
+	golog "log"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -18,6 +19,7 @@ import (
 	"github.com/coredns-failover/failover/plugin/monitor"
 
 	"github.com/coredns/coredns/plugin"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
 
 	"github.com/miekg/dns"
 )
@@ -482,6 +484,16 @@ func TestMayProbe(t *testing.T) {
 // What must not be probed is not, and is passed on as it is.
 func TestOverlayForbidden(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var (
+			mu   sync.Mutex
+			said strings.Builder
+		)
+		golog.SetOutput(writerFunc(func(b []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return said.Write(b)
+		}))
+		t.Cleanup(clog.Discard)
 		w := newWorld()
 		f, s := w.overlaying(t, "", "www.example.org. 60 AAAA ::1, www.example.org. 60 AAAA ::ffff:127.0.0.1, www.example.org. 60 AAAA fe80::1")
 		s.msg.Answer[1].(*dns.AAAA).AAAA = net.IPv4(127, 0, 0, 1)
@@ -491,6 +503,13 @@ func TestOverlayForbidden(t *testing.T) {
 		if got, want := shown(t, f, "www.example.org. AAAA"), "NOERROR aa www.example.org. 60 AAAA ::1, www.example.org. 60 AAAA ::ffff:127.0.0.1, www.example.org. 60 AAAA fe80::1"; got != want {
 			t.Errorf("Got %s, want %s", got, want)
 		}
+		time.Sleep(10 * sweep)
+		synctest.Wait()
+		mu.Lock()
+		if n := strings.Count(said.String(), "example.org. has addresses in its answers that it may not probe, see allow"); n != 1 {
+			t.Errorf("The log is %q, want it said once", said.String())
+		}
+		mu.Unlock()
 		if n := w.count(); n > 0 {
 			t.Errorf("%d probes of loopback and link-local addresses", n)
 		}

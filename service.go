@@ -220,7 +220,7 @@ func (p *livePool) httpsOf(s *snapshot, owner string) (https, addrs []dns.RR) {
 	for _, e := range s.bindings {
 		name := "."
 		if e.label == "" {
-			addrs = slices.Concat(addrs, owned(s.v4, owner), owned(s.v6, owner))
+			addrs = slices.Concat(addrs, owned(p.front(s.v4), owner), owned(p.front(s.v6), owner))
 		} else {
 			var ok bool
 			if name, ok = e.target(owner); !ok {
@@ -236,6 +236,14 @@ func (p *livePool) httpsOf(s *snapshot, owner string) (https, addrs []dns.RR) {
 		}})
 	}
 	return https, dedupe(addrs)
+}
+
+// front is as many records as an answer gives: those of a pool whose order turns are all there.
+func (p *livePool) front(rrs []dns.RR) []dns.RR {
+	if p.Answer == 0 {
+		return rrs
+	}
+	return rrs[:min(p.Answer, len(rrs))]
 }
 
 // parameters are those of the HTTPS record of an endpoint, in the order of their keys.

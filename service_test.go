@@ -120,6 +120,17 @@ func TestServicesShared(t *testing.T) {
 	}
 }
 
+// What comes with an HTTPS record is no more than an answer gives, also where the order turns.
+func TestBindingsFront(t *testing.T) {
+	f := serving(t, "failover www.example.org 192.0.2.1:443 192.0.2.2:443 {\norder cyclic\nanswer 1\nhttps\n}", nil)
+	want := `NOERROR aa www.example.org. 7 HTTPS 1 . ipv4hint="192.0.2.1" + www.example.org. 7 A 192.0.2.1`
+	for range 3 {
+		if got := ask(t, f, "www.example.org. HTTPS"); got != want {
+			t.Errorf("Got %s, want %s", got, want)
+		}
+	}
+}
+
 // All records of HTTPS can be packed, and are the same when they are unpacked.
 func TestBindingsOnTheWire(t *testing.T) {
 	f := serving(t, many+"}", nil)
