@@ -434,24 +434,29 @@ func (v *revision) hints(s *recordSet) {
 	}
 	revised, n := slices.Clone(s.given), v.turn(s) // of both families
 	for i, rr := range revised {
-		switch rr := rr.(type) {
-		case *dns.SVCB:
-			if values, changed := v.values(s, rr.Value, n); changed {
-				mine := *rr
-				mine.Value = values
-				revised[i] = &mine
-			}
-		case *dns.HTTPS:
-			if values, changed := v.values(s, rr.Value, n); changed {
-				mine := *rr
-				mine.Value = values
-				revised[i] = &mine
-			}
+		svcb := svcbOf(rr)
+		if svcb == nil {
+			continue
+		}
+		if values, changed := v.values(s, svcb.Value, n); changed {
+			revised[i] = dns.Copy(rr)
+			svcbOf(revised[i]).Value = values
 		}
 	}
 	if s.reordered {
 		s.rrs = revised
 	}
+}
+
+// svcbOf is what HTTPS and SVCB records are alike in; nil: it is none of them.
+func svcbOf(rr dns.RR) *dns.SVCB {
+	switch rr := rr.(type) {
+	case *dns.SVCB:
+		return rr
+	case *dns.HTTPS:
+		return &rr.SVCB
+	}
+	return nil
 }
 
 // values are the parameters of a SVCB record with their hints put right.
