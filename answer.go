@@ -78,6 +78,34 @@ func (p *livePool) answer(r *dns.Msg, z *zone, s *snapshot, as *role) *dns.Msg {
 	return m
 }
 
+// sets are what a pool has for a name in a role as a zone would hold it: the records of each of its types, none
+// where it denies them. Not ok: no zone can say what the pool answers.
+func (p *livePool) sets(s *snapshot, name string, as *role) (sets map[uint16][]dns.RR, ok bool) {
+	if as == nil || as.targets == nil {
+		switch s.choice.Reply {
+		case pool.ServFail, pool.Refused, pool.Next:
+			return nil, false
+		}
+	}
+	sets = make(map[uint16][]dns.RR, 2)
+	switch {
+	case as == nil:
+		sets[dns.TypeA], sets[dns.TypeAAAA] = p.front(owned(s.v4, name)), p.front(owned(s.v6, name))
+		if p.https {
+			sets[dns.TypeHTTPS], _ = p.httpsOf(s, name)
+		}
+	case as.targets == nil:
+		sets[dns.TypeSRV], _ = s.srvs(name, as.prefix)
+	default:
+		sets[dns.TypeA], sets[dns.TypeAAAA] = nil, nil
+		for _, addr := range as.targets {
+			of := records(name, []netip.Addr{addr}, uint32(p.MaxTTL.Seconds()))
+			sets[of[0].Header().Rrtype] = of
+		}
+	}
+	return sets, true
+}
+
 // withOption returns an additional section with an EDNS option more in it.
 func withOption(extra []dns.RR, option dns.EDNS0) []dns.RR {
 	extra = slices.Clone(extra)

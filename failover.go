@@ -58,13 +58,22 @@ func newBlock(g *generation, configs []*config, zones []string, key string) *blo
 		pools = append(pools, newLivePool(c, key))
 		all = append(all, c.names...)
 	}
+	inZone := func(origin string) *zone { return g.zone(zoneKey{key, origin}) }
 	g.pools, g.overlays = append(g.pools, pools...), append(g.overlays, over...)
 	return &block{
-		names:      makeNames(pools, zones, g.zone),
-		overlays:   makeOverlays(over, zones, g.zone),
+		names:      makeNames(pools, zones, inZone),
+		overlays:   makeOverlays(over, zones, inZone),
 		pools:      pools,
 		bypass:     bypassZones(all),
 		generation: g,
+	}
+}
+
+// feed has the answers of the block's pools go to an outlet, too. It is called before the generation starts.
+func (b *block) feed(o outlet) {
+	b.generation.outlets = append(b.generation.outlets, o)
+	for _, p := range b.pools {
+		p.outlets = append(p.outlets, o)
 	}
 }
 

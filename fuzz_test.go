@@ -97,7 +97,7 @@ func checkConfigs(t *testing.T, configs []*config, zones []string) {
 	if len(configs) == 0 {
 		t.Fatal("Neither a pool nor an error")
 	}
-	b := newBlock(&generation{zones: make(map[string]*zone)}, configs, zones, "fuzz")
+	b := newBlock(&generation{zones: make(map[zoneKey]*zone)}, configs, zones, "fuzz")
 	h := Failover{block: b}
 	taken := make(map[string]bool)
 	pools := b.generation.pools

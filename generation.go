@@ -32,7 +32,8 @@ type generation struct {
 	replaces *generation // the one that answers until this one does; nil: there is none
 	pools    []*livePool
 	overlays []*overlay
-	zones    map[string]*zone // of the pools, by origin
+	zones    map[zoneKey]*zone // of the pools
+	outlets  []outlet
 
 	first   bool        // no other Corefile has been answered by before; set before start
 	ready   atomic.Bool // start is over
@@ -44,6 +45,18 @@ type generation struct {
 	known   chan struct{}
 }
 
+// outlet is where the answers of a server block's pools go besides the replies to queries.
+type outlet interface {
+	// open is called when it is this generation that answers, close when it does not any more; close may come
+	// without open.
+	open()
+	close()
+
+	// moved is told that what a pool answers has changed. It may be called at any time, also before open, and by
+	// several at once; it does not wait for anything.
+	moved(p *livePool)
+}
+
 // newGeneration begins what a Corefile asks for.
 func (r *registry) newGeneration() *generation {
 	r.mu.Lock()
@@ -51,32 +64,42 @@ func (r *registry) newGeneration() *generation {
 	return &generation{
 		monitor:  r.monitor,
 		replaces: r.reloading,
-		zones:    make(map[string]*zone),
+		zones:    make(map[zoneKey]*zone),
 		pending:  make(map[time.Duration]*atomic.Int64),
 		known:    make(chan struct{}, 1),
 	}
 }
 
-// zone returns the generation's zone of origin.
-func (g *generation) zone(origin string) *zone {
-	z := g.zones[origin]
+// zoneKey is what tells one zone from another: server blocks with a view may have the same origin, and different
+// answers in it.
+type zoneKey struct{ block, origin string }
+
+// zone returns the generation's zone of an origin in a server block.
+func (g *generation) zone(key zoneKey) *zone {
+	z := g.zones[key]
 	if z == nil {
-		z = newZone(origin, process.serial(origin))
-		g.zones[origin] = z
+		z = newZone(key.origin, process.serial(key))
+		g.zones[key] = z
 	}
 	return z
 }
 
-// serial returns the serial of origin that a generation has already, or a new one.
-func (r *registry) serial(origin string) *serial {
+// serial returns the serial of a zone that a generation has already, or a new one.
+func (r *registry) serial(key zoneKey) *serial {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	s := newSerial()
 	for _, g := range r.generations {
-		if z := g.zones[origin]; z != nil {
-			return z.serial
+		for k, z := range g.zones {
+			switch {
+			case k == key:
+				return z.serial
+			case k.origin == key.origin: // it was in another server block, maybe
+				s.advance(z.serial.Load())
+			}
 		}
 	}
-	return newSerial()
+	return s
 }
 
 // start begins the probing and returns when every member has a status, or no pool has to be waited for
@@ -113,6 +136,16 @@ func (g *generation) start() {
 		}
 	}
 	g.ready.Store(true)
+	if replaces == nil {
+		g.open()
+	}
+}
+
+// open is called when the generation is the one that answers.
+func (g *generation) open() {
+	for _, o := range g.outlets {
+		o.open()
+	}
 }
 
 // predecessor is the overlay of the generation before whose addresses o takes over: the same one, or another that
@@ -164,6 +197,9 @@ func (g *generation) settled(startup time.Duration) {
 // stop ends the probing that no other generation asks for. It may be called more than once.
 func (g *generation) stop() {
 	g.stopped.Do(func() {
+		for _, o := range g.outlets {
+			o.close()
+		}
 		for _, p := range g.pools {
 			p.stop()
 		}
@@ -207,6 +243,7 @@ func (g *generation) reloaded() {
 		for _, o := range next.overlays {
 			o.speak()
 		}
+		next.open()
 	}
 }
 

@@ -20,6 +20,7 @@ type livePool struct {
 	names   []string  // it answers for, never empty; the first is its name in metrics
 	title   string    // its name in logs: with the view where there is one
 	serials []*serial // of the zones of the names
+	outlets []outlet  // the same for all pools of a server block
 	key     string    // the same for the same pool in the next generation of the Corefile
 	inquiry
 	startup time.Duration
@@ -219,6 +220,9 @@ func (p *livePool) moved() {
 	now := time.Now()
 	for _, s := range p.serials {
 		s.changed(now)
+	}
+	for _, o := range p.outlets {
+		o.moved(p)
 	}
 }
 

@@ -30,26 +30,34 @@ func newZone(origin string, s *serial) *zone {
 	return z
 }
 
-// serial is the serial number of a zone: the second of the latest change, counted from 1970. All
-// generations share that of an origin, so that it only ever moves forward.
+// serial is the serial number of a zone: the second of the latest change, counted from 1970. The generations
+// share it, so that it only ever moves forward.
 type serial struct{ atomic.Uint32 }
 
-// newSerial begins now.
+// newSerial begins a second from now: this one may be used up, by the process before.
 func newSerial() *serial {
 	s := new(serial)
-	s.Store(uint32(time.Now().Unix())) // #nosec G115 -- serials wrap
+	s.Store(second(time.Now()) + 1)
 	return s
 }
 
-// changed moves the serial to now, if that is forward (RFC 1982, section 3.2).
-func (s *serial) changed(now time.Time) {
-	after := uint32(now.Unix()) // #nosec G115 -- serials wrap
-	for before := s.Load(); after-before-1 < 1<<31-1; before = s.Load() {
-		if s.CompareAndSwap(before, after) {
+// second is a time as a serial.
+func second(t time.Time) uint32 { return uint32(t.Unix()) } // #nosec G115 -- serials wrap
+
+// changed moves the serial to now, if that is forward.
+func (s *serial) changed(now time.Time) { s.advance(second(now)) }
+
+// advance moves the serial, if that is forward.
+func (s *serial) advance(to uint32) {
+	for before := s.Load(); isAfter(to, before); before = s.Load() {
+		if s.CompareAndSwap(before, to) {
 			return
 		}
 	}
 }
+
+// isAfter says whether a serial number is greater than another (RFC 1982, section 3.2).
+func isAfter(a, b uint32) bool { return a-b-1 < 1<<31-1 }
 
 // soa is the zone's SOA record for an answer to qname, as it was written in the query: the owner
 // keeps its case. Its TTL and its MINIMUM are those of negative answers (RFC 2308, section 5).
