@@ -57,6 +57,7 @@ type config struct {
 	services []string            // with SRV records: what stands before a name
 	https    bool                // there are HTTPS records,
 	params   []dns.SVCBKeyValue  // with these parameters
+	updates  []update            // of the server block
 	tierAt   []position          // of each tier
 	said     map[string]property // the properties of this directive, the latest of each word
 	position position
@@ -109,10 +110,11 @@ var properties = map[string]struct {
 	"startup":  {"DURATION", duration(0, 10*time.Minute, func(c *config) *time.Duration { return &c.startup })},
 	"allow":    {"CIDR...", (*config).allowed},
 	"limit":    {"COUNT", (*config).limited},
+	"update":   {"SERVER ZONE [KEY [ALGORITHM]]", (*config).update},
 }
 
 // repeatable are the properties that may be said more than once.
-var repeatable = []string{"backup", "probe"}
+var repeatable = []string{"backup", "probe", "update"}
 
 // configure makes the pools of one server block out of its directives. zones are the server block's,
 // normalised. root is where relative names of files begin.
@@ -120,7 +122,7 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 	base := defaults()
 	var own []directive
 	for _, d := range directives {
-		if len(d.args) > 0 || slices.ContainsFunc(d.properties, ofMembers) {
+		if d.ofPool() {
 			own = append(own, d)
 			continue
 		}
@@ -164,6 +166,9 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 			return nil, err
 		}
 	}
+	if err := checkUpdates(base.updates, configs); err != nil {
+		return nil, err
+	}
 	return configs, nil
 }
 
@@ -181,6 +186,11 @@ func (c *config) derive(taken map[string]position) error {
 		}
 	}
 	return nil
+}
+
+// ofPool says whether a directive is that of a pool or an overlay, and not of the defaults.
+func (d *directive) ofPool() bool {
+	return len(d.args) > 0 || slices.ContainsFunc(d.properties, ofMembers)
 }
 
 // ofMembers says whether a property belongs to one pool and cannot be a default.
@@ -335,6 +345,9 @@ func (c *config) read(d directive) error {
 		}
 		if len(p.args) == 0 && !strings.HasPrefix(known.usage, "[") {
 			return p.errorf("%s without a value, want %s %s", p.word, p.word, known.usage)
+		}
+		if p.word == "update" && d.ofPool() {
+			return p.errorf("update %q in a pool, want it in the failover without NAME that sets the defaults", p.args[0])
 		}
 		if err := known.apply(c, p); err != nil {
 			return err

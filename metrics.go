@@ -61,6 +61,13 @@ var (
 	})
 )
 
+var updates = promauto.NewCounterVec(prometheus.CounterOpts{
+	Namespace: plugin.Namespace,
+	Subsystem: subsystem,
+	Name:      "updates_total",
+	Help:      "Counter of names written to other servers by their result.",
+}, []string{"server", "zone", "result"})
+
 // observeProbe counts a probe.
 func observeProbe(kind string, err error, took, late time.Duration) {
 	result := "pass"
@@ -145,6 +152,17 @@ func forgetSeries(gone *generation, generations []*generation) {
 			live[name] = true
 		}
 	}
+	zones := make(map[place]bool)
+	for _, g := range generations {
+		for u := range g.updaters() {
+			zones[place{server: u.server, zone: u.zone}] = true
+		}
+	}
+	for u := range gone.updaters() {
+		if !zones[place{server: u.server, zone: u.zone}] {
+			updates.DeletePartialMatch(prometheus.Labels{"server": u.server.String(), "zone": u.zone})
+		}
+	}
 	for name := range gone.poolNames() {
 		if live[name] {
 			continue
@@ -183,6 +201,8 @@ var (
 		"Gauge of the tier in use, from 0; -1 is the fallback.", []string{"pool"}, nil)
 	unprobed = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "unprobed_total"),
 		"Counter of the addresses in the next plugins' answers that are not probed, by what keeps them from it.", []string{"pool", "reason"}, nil)
+	updatesPending = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "updates_pending"),
+		"Gauge of the names that are still to be written to another server.", []string{"server", "zone"}, nil)
 )
 
 func init() { prometheus.MustRegister(gauges{}) }
@@ -196,10 +216,14 @@ func (gauges) Describe(ch chan<- *prometheus.Desc) {
 	ch <- members
 	ch <- tier
 	ch <- unprobed
+	ch <- updatesPending
 }
 
 // Collect implements the prometheus.Collector interface.
 func (gauges) Collect(ch chan<- prometheus.Metric) {
+	for to, n := range process.pending() {
+		ch <- prometheus.MustNewConstMetric(updatesPending, prometheus.GaugeValue, float64(n), to.server.String(), to.zone)
+	}
 	for name, r := range process.reports() {
 		if r.tier != noTier {
 			ch <- prometheus.MustNewConstMetric(tier, prometheus.GaugeValue, float64(r.tier), name)
@@ -220,6 +244,32 @@ func (gauges) Collect(ch chan<- prometheus.Metric) {
 		}
 		for status, n := range count {
 			ch <- prometheus.MustNewConstMetric(members, prometheus.GaugeValue, float64(n), name, monitor.Status(status).String())
+		}
+	}
+}
+
+// pending is how many names are still to be written, by their zones.
+func (r *registry) pending() map[place]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	pending := make(map[place]int)
+	for _, g := range r.generations {
+		for u := range g.updaters() {
+			if n, open := u.pending(); open {
+				pending[place{server: u.server, zone: u.zone}] += n
+			}
+		}
+	}
+	return pending
+}
+
+// updaters are those of the generation's outlets that write to other servers.
+func (g *generation) updaters() iter.Seq[*updater] {
+	return func(yield func(*updater) bool) {
+		for _, o := range g.outlets {
+			if u, ok := o.(*updater); ok && !yield(u) {
+				return
+			}
 		}
 	}
 }

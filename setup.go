@@ -35,6 +35,9 @@ func setup(c *caddy.Controller) error {
 		if len(b.overlays) > 0 && len(handlersBelow(server)) == 0 {
 			return plugin.Error("failover", at.errorf("from next without a plugin that could answer, want one such as file or forward in the same server block"))
 		}
+		if err := b.write(configs[0].updates, server.TsigSecret, all.places); err != nil {
+			return plugin.Error("failover", err)
+		}
 		b.zonesBelow, b.soasBelow = zonesBelow(server), soasBelow(server)
 		if server.ViewName != "" { // known only now
 			for _, p := range b.pools {
@@ -83,8 +86,9 @@ func parse(c *caddy.Controller) ([]directive, error) {
 // corefile is what the server blocks of one Corefile share while it is being set up.
 type corefile struct {
 	generation *generation
-	blocks     []func() error // what is left to check when all plugins are known
-	keys       map[string]int // how many server blocks have the same keys
+	blocks     []func() error     // what is left to check when all plugins are known
+	keys       map[string]int     // how many server blocks have the same keys
+	places     map[place]position // that updates write to
 }
 
 // corefileKey is where a corefile is kept in its instance.
@@ -100,7 +104,7 @@ func corefileOf(c *caddy.Controller) *corefile {
 		return all
 	}
 	g := process.newGeneration()
-	all := &corefile{generation: g, keys: make(map[string]int)}
+	all := &corefile{generation: g, keys: make(map[string]int), places: make(map[place]position)}
 	c.Set(corefileKey{}, all)
 
 	c.OnFirstStartup(func() error { g.first = true; return nil })

@@ -1,0 +1,740 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	golog "log"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coredns-failover/failover/plugin/monitor"
+
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// ddns is a primary for example.org that does what RFC 2136, section 3, says.
+type ddns struct {
+	mu      sync.Mutex
+	zone    map[string]map[uint16][]dns.RR // by owner and type
+	changes int                            // that is how far the serial has moved on
+	asked   int                            // all messages
+	writes  []string                       // the owners of the UPDATEs that were to change something, in their order
+	takes   time.Duration                  // each message
+
+	err   error                              // nobody answers
+	hangs bool                               // nor does anybody say that
+	loses bool                               // what is asked is done, and no answer comes
+	rcode func(owner string, m *dns.Msg) int // to say instead
+}
+
+func newDDNS(t *testing.T, records ...string) *ddns {
+	t.Helper()
+	d := &ddns{zone: make(map[string]map[uint16][]dns.RR), takes: 10 * time.Millisecond}
+	d.add(t, append(records, "example.org. 300 SOA ns.example.org. hostmaster.example.org. 1 2 3 4 5")...)
+	return d
+}
+
+// add adds records by hand.
+func (d *ddns) add(t *testing.T, records ...string) {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range records {
+		rr, err := dns.NewRR(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.insert(rr)
+	}
+}
+
+// remove takes a set of records away by hand.
+func (d *ddns) remove(owner string, types ...uint16) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, t := range types {
+		d.delete(owner, t)
+	}
+}
+
+func (d *ddns) set(change func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change()
+}
+
+// has is the data of a set of records.
+func (d *ddns) has(owner string, t uint16) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var data []string
+	for _, rr := range d.zone[owner][t] {
+		data = append(data, strings.TrimPrefix(rr.String(), rr.Header().String()))
+	}
+	slices.Sort(data)
+	return strings.Join(data, " ")
+}
+
+func (d *ddns) counts() (changes, asked, writes int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.changes, d.asked, len(d.writes)
+}
+
+// send is in the place of an updater's exchange.
+func (d *ddns) send(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
+	wire, err := m.Pack()
+	if err != nil {
+		return nil, err
+	}
+	m = new(dns.Msg)
+	if err := m.Unpack(wire); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	takes, hangs := d.takes, d.hangs
+	d.mu.Unlock()
+	if hangs {
+		takes = exchangeTimeout
+	}
+	select {
+	case <-time.After(takes):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked++
+	if hangs {
+		return nil, errors.New("no answer within 5s")
+	}
+	if d.err != nil {
+		return nil, d.err
+	}
+	r := new(dns.Msg).SetReply(m)
+	owner := m.Question[0].Name
+	if m.Opcode == dns.OpcodeUpdate && len(m.Answer) > 0 {
+		owner = m.Answer[0].Header().Name
+	}
+	if d.rcode != nil {
+		if r.Rcode = d.rcode(owner, m); r.Rcode != dns.RcodeSuccess {
+			return r, nil
+		}
+	}
+	if m.Opcode == dns.OpcodeQuery {
+		r.Answer = d.find(m.Question[0])
+	} else {
+		if len(m.Ns) > 0 {
+			d.writes = append(d.writes, owner)
+		}
+		r.Rcode = d.update(m)
+	}
+	if d.loses {
+		return nil, errors.New("EOF")
+	}
+	wire, err = r.Pack()
+	if err != nil {
+		return nil, err
+	}
+	r = new(dns.Msg)
+	return r, r.Unpack(wire)
+}
+
+// find answers a query, also by a wildcard (RFC 4592).
+func (d *ddns) find(q dns.Question) []dns.RR {
+	sets, owner := d.zone[q.Name], q.Name
+	if !d.exists(q.Name) {
+		for off, end := dns.NextLabel(q.Name, 0); !end && sets == nil; off, end = dns.NextLabel(q.Name, off) {
+			sets = d.zone["*."+q.Name[off:]]
+			if d.exists(q.Name[off:]) {
+				break
+			}
+		}
+	}
+	var rrs []dns.RR
+	for _, rr := range append(slices.Clone(sets[dns.TypeCNAME]), sets[q.Qtype]...) {
+		rr = dns.Copy(rr)
+		rr.Header().Name = owner
+		rrs = append(rrs, rr)
+	}
+	return rrs
+}
+
+// exists says whether there is anything at or below a name.
+func (d *ddns) exists(name string) bool {
+	for owner, sets := range d.zone {
+		if len(sets) > 0 && dns.IsSubDomain(name, owner) {
+			return true
+		}
+	}
+	return false
+}
+
+// update evaluates an UPDATE.
+func (d *ddns) update(m *dns.Msg) int {
+	used := make(map[string]map[uint16][]dns.RR)
+	for _, rr := range m.Answer { // section 3.2
+		h := rr.Header()
+		there := d.zone[h.Name][h.Rrtype]
+		switch {
+		case h.Ttl != 0:
+			return dns.RcodeFormatError
+		case !dns.IsSubDomain(m.Question[0].Name, h.Name):
+			return dns.RcodeNotZone
+		case h.Class == dns.ClassANY && len(there) == 0:
+			return dns.RcodeNXRrset
+		case h.Class == dns.ClassNONE && len(there) > 0:
+			return dns.RcodeYXRrset
+		case h.Class == dns.ClassINET:
+			if used[h.Name] == nil {
+				used[h.Name] = make(map[uint16][]dns.RR)
+			}
+			used[h.Name][h.Rrtype] = append(used[h.Name][h.Rrtype], rr)
+		}
+	}
+	data := func(rrs []dns.RR) []string {
+		var all []string
+		for _, rr := range rrs {
+			all = append(all, rdata(rr))
+		}
+		slices.Sort(all)
+		return all
+	}
+	for owner, sets := range used {
+		for t, rrs := range sets {
+			if !slices.Equal(data(rrs), data(d.zone[owner][t])) {
+				return dns.RcodeNXRrset
+			}
+		}
+	}
+	before := d.text()
+	for _, rr := range m.Ns { // section 3.4.2
+		h := rr.Header()
+		switch h.Class {
+		case dns.ClassANY:
+			d.delete(h.Name, h.Rrtype)
+		case dns.ClassINET:
+			d.insert(rr)
+		}
+	}
+	if d.text() != before {
+		d.changes++
+	}
+	return dns.RcodeSuccess
+}
+
+func (d *ddns) insert(rr dns.RR) {
+	h := rr.Header()
+	sets := d.zone[h.Name]
+	if sets == nil {
+		sets = make(map[uint16][]dns.RR)
+		d.zone[h.Name] = sets
+	}
+	if len(sets[dns.TypeCNAME]) > 0 && h.Rrtype != dns.TypeCNAME {
+		return
+	}
+	if !slices.ContainsFunc(sets[h.Rrtype], func(o dns.RR) bool { return dns.IsDuplicate(o, rr) }) {
+		sets[h.Rrtype] = append(sets[h.Rrtype], rr)
+	}
+}
+
+func (d *ddns) delete(owner string, t uint16) {
+	delete(d.zone[owner], t)
+	if len(d.zone[owner]) == 0 {
+		delete(d.zone, owner)
+	}
+}
+
+func (d *ddns) text() string {
+	var lines []string
+	for _, sets := range d.zone {
+		for _, rrs := range sets {
+			for _, rr := range rrs {
+				lines = append(lines, rr.String())
+			}
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// writesTo is begin, with what the directives' updates send going to d.
+func (w *world) writesTo(t *testing.T, d *ddns, directives string) (*generation, Failover) {
+	t.Helper()
+	g, f := w.willWriteTo(t, d, nil, directives)
+	g.start()
+	synctest.Wait()
+	return g, f
+}
+
+// willWriteTo is writesTo before the start.
+func (w *world) willWriteTo(t *testing.T, d *ddns, before *generation, directives string) (*generation, Failover) {
+	t.Helper()
+	g, f := w.generate(t, monitor.New(nil), before, directives)
+	configs, err := configured(directives, "example.org.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.block.write(configs[0].updates, nil, make(map[place]position)); err != nil {
+		t.Fatal(err)
+	}
+	for u := range g.updaters() {
+		u.send = d.send
+	}
+	return g, f
+}
+
+// wait lets time pass.
+func wait(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// at checks what a primary has, given as owner, type and data.
+func (d *ddns) at(t *testing.T, what string, want ...string) {
+	t.Helper()
+	for i := 0; i < len(want); i += 2 {
+		owner, kind, _ := strings.Cut(want[i], " ")
+		if got := d.has(owner, dns.StringToType[kind]); got != want[i+1] {
+			t.Errorf("%s: the primary has %s %q, want %q", what, want[i], got, want[i+1])
+		}
+	}
+}
+
+const (
+	into    = "failover {\nupdate 192.0.2.53 example.org\n}\n"
+	oneDay  = 24 * time.Hour
+	wwwA    = "www.example.org. A"
+	wwwAAAA = "www.example.org. AAAA"
+)
+
+// comparison is longer than the time between two of them.
+const comparison = compareEvery * 5 / 4
+
+func TestUpdate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, d := newWorld(), newDDNS(t, "www.example.org. 300 TXT \"of the zone\"")
+		_, f := w.writesTo(t, d, into+three+"}")
+		wait(time.Second)
+		d.at(t, "Started", wwwA, "192.0.2.1 192.0.2.2", wwwAAAA, "", "www.example.org. TXT", `"of the zone"`)
+		if got := d.has("_failover.www.example.org.", dns.TypeTXT); !strings.HasPrefix(got, `"failover `) || strings.Contains(got, "fallback") {
+			t.Errorf("The marker is %s", got)
+		}
+		wait(oneDay)
+		if changes, _, writes := d.counts(); changes != 1 || writes != 1 {
+			t.Errorf("%d changes by %d UPDATEs in a day without transitions, want one", changes, writes)
+		}
+		w.set("down", "192.0.2.1")
+		wait(wayDown)
+		d.at(t, "One fails", wwwA, "192.0.2.2")
+		if now := now(t, f); now != "2" {
+			t.Errorf("We answer %s", now)
+		}
+		w.set("down", "192.0.2.1", "192.0.2.2", "192.0.2.3")
+		wait(wayDown + time.Second)
+		d.at(t, "All fail", wwwA, "192.0.2.1 192.0.2.2 192.0.2.3")
+		if got := d.has("_failover.www.example.org.", dns.TypeTXT); !strings.HasSuffix(got, ` fallback"`) {
+			t.Errorf("The marker is %s, want that it is the fallback", got)
+		}
+		w.set("", "192.0.2.1", "192.0.2.2", "192.0.2.3")
+		wait(wayUp + time.Second)
+		d.at(t, "All are back", wwwA, "192.0.2.1 192.0.2.2", "www.example.org. TXT", `"of the zone"`)
+	})
+}
+
+// All names of a pool are written, with all that a zone can say of them: one message for each.
+func TestUpdateNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, d := newWorld(), newDDNS(t)
+		w.writesTo(t, d, into+"failover www.example.org example.org *.apps.example.org 192.0.2.1:443 [2001:db8::1]:443 {\nsrv http\nhttps alpn=h2\nbackup b=192.0.2.2:8443\n}")
+		wait(time.Second)
+		for _, owner := range []string{"www.example.org.", "example.org.", "*.apps.example.org."} {
+			d.at(t, "Started", owner+" A", "192.0.2.1", owner+" AAAA", "2001:db8::1")
+		}
+		d.at(t, "Started",
+			"www.example.org. HTTPS", `1 . alpn="h2" ipv4hint="192.0.2.1" ipv6hint="2001:db8::1" 2 b.www.example.org. alpn="h2" port="8443" ipv4hint="192.0.2.2"`,
+			"*.apps.example.org. HTTPS", "",
+			"_http._tcp.www.example.org. SRV", "0 1 443 192-0-2-1.www.example.org. 0 1 443 2001-db8--1.www.example.org. 1 1 8443 b.www.example.org.",
+			"b.www.example.org. A", "192.0.2.2",
+			"2001-db8--1.example.org. AAAA", "2001:db8::1")
+		owners := slices.Sorted(maps.Keys(d.zone))
+		if len(owners) != 2*11 || !slices.Contains(owners, "_failover.*.apps.example.org.") {
+			t.Errorf("The primary has %d names, want eleven and their markers, with its own apex: %q", len(owners), owners)
+		}
+		if len(d.writes) != 11 {
+			t.Errorf("%d UPDATEs for 11 names: %q", len(d.writes), d.writes)
+		}
+	})
+}
+
+// What is not ours stays as it is, is said once, and becomes ours when it is handed over in the way that is said.
+func TestUpdateForeign(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		has      []string
+		line     string
+		handover func(*testing.T, *ddns)
+	}{
+		{
+			"an address", []string{"www.example.org. 300 A 192.0.2.80"}, "it has 192.0.2.80. To hand it over, have nsupdate say: update add _failover.www.example.org. 60 TXT failover",
+			func(t *testing.T, d *ddns) { d.add(t, "_failover.www.example.org. 60 TXT failover") },
+		},
+		{
+			"an address, which goes", []string{"www.example.org. 300 AAAA 2001:db8::80"}, "it has 2001:db8::80.",
+			func(_ *testing.T, d *ddns) { d.remove("www.example.org.", dns.TypeAAAA) },
+		},
+		{
+			"an alias", []string{"www.example.org. 300 CNAME a.example.org."}, "it has an alias. To hand it over, have nsupdate say: update delete www.example.org. CNAME",
+			func(_ *testing.T, d *ddns) { d.remove("www.example.org.", dns.TypeCNAME) },
+		},
+		{
+			"an alias beside a marker", []string{"www.example.org. 300 CNAME a.example.org.", "_failover.www.example.org. 60 TXT failover"}, "it has an alias. To hand it over, have nsupdate say: update delete www.example.org. CNAME",
+			func(_ *testing.T, d *ddns) { d.remove("www.example.org.", dns.TypeCNAME) },
+		},
+		{
+			"another text", []string{"_failover.www.example.org. 60 TXT mine"}, "have nsupdate say: update delete _failover.www.example.org. TXT",
+			func(_ *testing.T, d *ddns) { d.remove("_failover.www.example.org.", dns.TypeTXT) },
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := logbook(t)
+				w, d := newWorld(), newDDNS(t, tc.has...)
+				before := d.text()
+				w.writesTo(t, d, into+three+"}")
+				wait(10 * time.Minute)
+				w.set("down", "192.0.2.1")
+				wait(10 * time.Minute)
+				if after := d.text(); after != before {
+					t.Errorf("The primary has\n%s\nwant\n%s", after, before)
+				}
+				said := lines("update of www.example.org. at 192.0.2.53:53")
+				if len(said) != 1 || !strings.Contains(said[0], "it is not ours, and stays as it is") || !strings.Contains(said[0], tc.line) {
+					t.Errorf("The log has %q, want one line with %q", said, tc.line)
+				}
+				if n := counted(t, "foreign"); n < 5 {
+					t.Errorf("It is counted %v times, want each comparison", n)
+				}
+				tc.handover(t, d)
+				wait(comparison)
+				d.at(t, "Handed over", wwwA, "192.0.2.2", wwwAAAA, "")
+				if said := lines("all is well again"); len(said) != 1 {
+					t.Errorf("The log has %q, want one line that all is well again", said)
+				}
+			})
+		})
+	}
+}
+
+// A wildcard of the zone is no record of a name, though queries see it there.
+func TestUpdateBesideWildcard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, d := newWorld(), newDDNS(t, "*.example.org. 300 A 192.0.2.80", `*.example.org. 300 TXT "failover 0123"`)
+		w.writesTo(t, d, into+three+"fallback none\n}")
+		wait(time.Second)
+		d.at(t, "Started", wwwA, "192.0.2.1 192.0.2.2", "*.example.org. A", "192.0.2.80")
+		w.set("down", "192.0.2.1", "192.0.2.2", "192.0.2.3")
+		wait(time.Hour)
+		d.at(t, "Down", wwwA, "")
+		if changes, _, _ := d.counts(); changes > 4 {
+			t.Errorf("%d changes, want one for each transition", changes)
+		}
+	})
+}
+
+// What somebody changes by hand does not last, and what they take away comes back.
+func TestUpdateTampered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, d := newWorld(), newDDNS(t)
+		w.writesTo(t, d, into+three+"}")
+		wait(time.Second)
+		for _, tamper := range []func(){
+			func() { d.add(t, "www.example.org. 300 A 192.0.2.80") },
+			func() { d.add(t, "www.example.org. 300 AAAA 2001:db8::80") },
+			func() { d.remove("www.example.org.", dns.TypeA) },
+			func() { d.remove("www.example.org.", dns.TypeA); d.remove("_failover.www.example.org.", dns.TypeTXT) },
+			func() {
+				d.remove("_failover.www.example.org.", dns.TypeTXT)
+				d.add(t, "_failover.www.example.org. 60 TXT failover")
+			},
+		} {
+			tamper()
+			wait(comparison)
+			d.at(t, "A comparison later", wwwA, "192.0.2.1 192.0.2.2", wwwAAAA, "")
+			if got := d.has("_failover.www.example.org.", dns.TypeTXT); len(got) != len(`"failover 0123456789abcdef"`) {
+				t.Errorf("The marker is %s", got)
+			}
+		}
+		// Without the marker it is not ours any more.
+		d.remove("_failover.www.example.org.", dns.TypeTXT)
+		w.set("down", "192.0.2.1")
+		wait(time.Hour)
+		d.at(t, "Taken away", wwwA, "192.0.2.1 192.0.2.2")
+	})
+}
+
+// What zones cannot say leaves the records as they are, and what a pool denies takes them away.
+func TestUpdateFallback(t *testing.T) {
+	for fallback, want := range map[string]string{
+		"servfail": "192.0.2.1", "refused": "192.0.2.1", "next": "192.0.2.1",
+		"none": "", "nxdomain": "", "all": "192.0.2.1 192.0.2.2", "203.0.113.1": "203.0.113.1",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w, d := newWorld(), newDDNS(t)
+			w.set("down", "192.0.2.2")
+			w.writesTo(t, d, into+"failover www.example.org 192.0.2.1:443 192.0.2.2:443 {\nfallback "+fallback+"\n}")
+			wait(wayDown)
+			d.at(t, "Started with one down", wwwA, "192.0.2.1")
+			w.set("down", "192.0.2.1")
+			wait(time.Hour)
+			d.at(t, "Both down, fallback "+fallback, wwwA, want)
+			w.set("", "192.0.2.2")
+			wait(wayUp)
+			d.at(t, "The other is up", wwwA, "192.0.2.2")
+		})
+	}
+}
+
+// When an answer is lost, what it was for is found done, and not done again.
+func TestUpdateLostAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, d := newWorld(), newDDNS(t)
+		w.writesTo(t, d, into+three+"}")
+		wait(time.Second)
+		w.set("down", "192.0.2.1")
+		d.set(func() { d.loses = true })
+		wait(wayDown)
+		d.set(func() { d.loses = false })
+		wait(time.Minute)
+		d.at(t, "Lost", wwwA, "192.0.2.2")
+		if changes, _, _ := d.counts(); changes != 2 {
+			t.Errorf("%d changes, want two", changes)
+		}
+		wait(time.Hour)
+		if changes, _, _ := d.counts(); changes != 2 {
+			t.Errorf("%d changes an hour later, want two", changes)
+		}
+	})
+}
+
+// A server that is dead is asked ever more rarely, about one name at a time, and has all that is to be written as
+// soon as it is back, in its latest state only.
+func TestUpdateServerDead(t *testing.T) {
+	for _, hangs := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			lines := logbook(t)
+			w, d := newWorld(), newDDNS(t)
+			directives := into
+			for i := range 50 {
+				directives += fmt.Sprintf("failover a%d.example.org 192.0.2.1:443 192.0.2.2:443\n", i)
+			}
+			g, _ := w.writesTo(t, d, directives)
+			wait(time.Second)
+			_, before, _ := d.counts()
+			d.set(func() { d.err, d.hangs = errors.New("connection refused"), hangs })
+			for range 20 {
+				w.set("down", "192.0.2.1")
+				wait(wayDown)
+				w.set("", "192.0.2.1")
+				wait(wayUp)
+			}
+			w.set("down", "192.0.2.1")
+			wait(time.Hour)
+			if _, asked, _ := d.counts(); asked-before > 100 || asked-before < 40 {
+				t.Errorf("A dead server is asked %d times in an hour and some minutes, want about once a minute", asked-before)
+			}
+			if said := lines("update of"); len(said) != 1 || !strings.Contains(said[0], "update of example.org. at 192.0.2.53:53: ") {
+				t.Errorf("The log has %q, want one line", said)
+			}
+			u := g.outlets[0].(*updater)
+			if n, _ := u.pending(); n != 50 {
+				t.Errorf("%d names are pending, want 50", n)
+			}
+			d.set(func() { d.err, d.hangs, d.changes = nil, false, 0 })
+			wait(80 * time.Second) // a minute, a quarter more, and the time it takes
+			for i := range 50 {
+				d.at(t, "Back", fmt.Sprintf("a%d.example.org. A", i), "192.0.2.2")
+			}
+			if changes, _, _ := d.counts(); changes != 50 {
+				t.Errorf("%d changes for 50 names, want one for each", changes)
+			}
+			if n, _ := u.pending(); n != 0 {
+				t.Errorf("%d names are pending, want none", n)
+			}
+			if said := lines("update of"); len(said) != 2 || !strings.Contains(said[1], "all is well again") {
+				t.Errorf("The log has %q, want one more line", said)
+			}
+		})
+	}
+}
+
+// One name that the server refuses does not hold up the others, and one that it cannot do not for long: that may be
+// all of them.
+func TestUpdateOneRefused(t *testing.T) {
+	for rcode, soon := range map[int]time.Duration{dns.RcodeRefused: time.Second, dns.RcodeServerFailure: 80 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			lines := logbook(t)
+			w, d := newWorld(), newDDNS(t)
+			d.rcode = func(owner string, _ *dns.Msg) int {
+				if strings.HasSuffix(owner, "bad.example.org.") {
+					return rcode
+				}
+				return dns.RcodeSuccess
+			}
+			w.writesTo(t, d, into+"failover bad.example.org 192.0.2.1:443 192.0.2.2:443\nfailover www.example.org 192.0.2.1:443 192.0.2.2:443")
+			for i := range 100 {
+				w.set([]string{"down", ""}[i%2], "192.0.2.1")
+				wait(wayDown + soon)
+				d.at(t, fmt.Sprint("After transition ", i, " with ", rcode), wwwA, []string{"192.0.2.2", "192.0.2.1 192.0.2.2"}[i%2])
+			}
+			_, before, _ := d.counts()
+			wait(time.Hour)
+			if _, asked, _ := d.counts(); asked-before > 140 {
+				t.Errorf("The server is asked %d times in an hour without transitions, want one name every minute, and one every two", asked-before)
+			}
+			if said := lines("update of"); rcode == dns.RcodeRefused && (len(said) != 1 || !strings.Contains(said[0], "bad.example.org. at 192.0.2.53:53: REFUSED")) {
+				t.Errorf("The log has %q, want one line", said)
+			}
+			d.set(func() { d.rcode = nil })
+			wait(80 * time.Second)
+			d.at(t, "Allowed", "bad.example.org. A", "192.0.2.1 192.0.2.2")
+		})
+	}
+}
+
+// However many names have to be compared, a transition goes first.
+func TestUpdateTransitionFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, d := newWorld(), newDDNS(t)
+		d.takes = time.Second
+		directives := into
+		for i := range 300 {
+			directives += fmt.Sprintf("failover a%d.example.org 192.0.2.9:443\n", i)
+		}
+		w.writesTo(t, d, directives+"failover www.example.org 192.0.2.1:443 192.0.2.2:443")
+		wait(10 * time.Minute) // all are there; they are compared all the time now
+		w.set("down", "192.0.2.1")
+		wait(wayDown + 2*time.Second)
+		d.at(t, "Soon", wwwA, "192.0.2.2")
+	})
+}
+
+// Names that change together do not wait for each other's round trips.
+func TestUpdateTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, d := newWorld(), newDDNS(t)
+		d.takes = 50 * time.Millisecond
+		directives := into
+		for i := range 1000 {
+			directives += fmt.Sprintf("failover a%d.example.org 192.0.2.1:443 192.0.2.2:443\n", i)
+		}
+		w.writesTo(t, d, directives)
+		wait(time.Minute)
+		w.set("down", "192.0.2.1")
+		wait(wayDown + 1000/workers*d.takes + time.Second)
+		for i := range 1000 {
+			d.at(t, "Soon", fmt.Sprintf("a%d.example.org. A", i), "192.0.2.2")
+		}
+	})
+}
+
+// To stop does not wait for a server that hangs, nor for one that is being left alone.
+func TestUpdateStop(t *testing.T) {
+	for _, hangs := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			w, d := newWorld(), newDDNS(t)
+			d.hangs, d.err = hangs, errors.New("connection refused")
+			g, _ := w.willWriteTo(t, d, nil, into+three+"}")
+			g.start()
+			wait(time.Minute)
+			began := time.Now()
+			g.stop()
+			if took := time.Since(began); took > 0 {
+				t.Errorf("It takes %s to stop", took)
+			}
+			_, before, _ := d.counts()
+			wait(time.Hour)
+			if _, asked, _ := d.counts(); asked != before {
+				t.Errorf("%d messages after the stop", asked-before)
+			}
+		})
+	}
+}
+
+// A generation that never answers writes nothing, and one that takes over puts right what was left undone.
+func TestUpdateReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, d := newWorld(), newDDNS(t)
+		directives := into + three + "}"
+		g, _ := w.writesTo(t, d, directives)
+		wait(time.Second)
+		g.reload()
+		discarded, _ := w.willWriteTo(t, d, g, strings.Replace(directives, "192.0.2.2:443", "192.0.2.7:443", 1))
+		discarded.start()
+		wait(time.Minute)
+		g.reloadFailed()
+		d.at(t, "A reload has failed", wwwA, "192.0.2.1 192.0.2.2")
+		_, asked, _ := d.counts()
+
+		d.set(func() { d.err = errors.New("connection refused") })
+		w.set("down", "192.0.2.1")
+		wait(wayDown)
+		g.reload()
+		next, _ := w.willWriteTo(t, d, g, directives)
+		next.start()
+		d.set(func() { d.err = nil })
+		g.reloaded()
+		wait(time.Second)
+		d.at(t, "Another has taken over", wwwA, "192.0.2.2")
+		if changes, now, _ := d.counts(); changes != 2 || now-asked > 20 {
+			t.Errorf("%d changes and %d messages", changes, now-asked)
+		}
+	})
+}
+
+// logbook records the log. What is returned gives the lines so far that hold a text.
+func logbook(t *testing.T) func(text string) []string {
+	t.Helper()
+	var mu sync.Mutex
+	var all []string
+	golog.SetOutput(writerFunc(func(b []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, strings.TrimSuffix(string(b), "\n"))
+		return len(b), nil
+	}))
+	t.Cleanup(clog.Discard)
+	return func(text string) []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.DeleteFunc(slices.Clone(all), func(line string) bool { return !strings.Contains(line, text) })
+	}
+}
+
+// counted is how many updates there were with a result.
+func counted(t *testing.T, result string) (n float64) {
+	t.Helper()
+	families, err := prometheus.DefaultGatherer.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, series := range family.GetMetric() {
+			for _, label := range series.GetLabel() {
+				if family.GetName() == "coredns_failover_updates_total" && label.GetName() == "result" && label.GetValue() == result {
+					n += series.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return n
+}
