@@ -15,6 +15,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
+	_ "github.com/coredns/coredns/plugin/tsig"
 )
 
 // configured reads the failover directives of one server block. Their first line is line 1.
@@ -98,12 +99,26 @@ func told(c *config) string {
 		{"from", c.from, d.from},
 		{"allow", fmt.Sprint(c.allow), "[]"},
 		{"limit", c.limit, d.limit},
+		{"updates", toldUpdates(c.updates), ""},
 	} {
 		if v.got != v.want {
 			said = append(said, fmt.Sprintf("%s %v", v.word, v.got))
 		}
 	}
 	return strings.Join(said, "; ")
+}
+
+// toldUpdates is what update lines come to.
+func toldUpdates(updates []update) string {
+	var said []string
+	for _, u := range updates {
+		line := u.server.String() + " " + u.zone
+		if u.key != "" {
+			line += " " + u.key + " " + u.algorithm
+		}
+		said = append(said, line)
+	}
+	return strings.Join(said, ", ")
 }
 
 // text is the configs one to a line.
@@ -122,6 +137,9 @@ const (
 
 // inBlock is the directive with one property.
 func inBlock(property string) string { return www + " {\n" + property + "\n}" }
+
+// into is the directive with an update in the defaults.
+func into(update string) string { return "failover {\nupdate " + update + "\n}\n" + www }
 
 // over is an overlay with more properties.
 func over(properties string) string { return "failover {\nprobe tcp://:443\n" + properties + "\n}" }
@@ -293,6 +311,18 @@ func TestConfigRight(t *testing.T) {
 			want:       "a.example.org. = 192.0.2.10:443; tcp://; interval 1s; timeout 1s\nb.example.org. = 192.0.2.11:443; tcp://; recheck 5s; timeout 5s",
 		},
 		{
+			name:       "updates",
+			directives: "failover {\nupdate 192.0.2.53 Example.ORG\nupdate 192.0.2.53:5353 org Key.example.org\nupdate [2001:db8::53]:53 www.example.org k hmac-sha512\nupdate 2001:db8::54 example.org\n}\n" + www,
+			want: made + "; updates 192.0.2.53:53 example.org., 192.0.2.53:5353 org. key.example.org. hmac-sha256., " +
+				"[2001:db8::53]:53 www.example.org. k. hmac-sha512., [2001:db8::54]:53 example.org.",
+		},
+		{
+			name:       "updates of a zone and of one in it",
+			directives: "failover {\nupdate 192.0.2.53 example.org\nupdate 192.0.2.53 apps.example.org\n}\n" + www + "\nfailover *.apps.example.org 192.0.2.10:443",
+			want: made + "; updates 192.0.2.53:53 example.org., 192.0.2.53:53 apps.example.org.\n" +
+				"*.apps.example.org. = 192.0.2.10:443; tcp://; updates 192.0.2.53:53 example.org., 192.0.2.53:53 apps.example.org.",
+		},
+		{
 			name:       "a short default interval leaves alone a pool that has a longer one",
 			directives: "failover {\ninterval 500ms\n}\nfailover a.example.org 192.0.2.10:443 {\ninterval 10s\n}",
 			want:       "a.example.org. = 192.0.2.10:443; tcp://; interval 10s",
@@ -432,8 +462,15 @@ func withFailover(t *testing.T) {
 func TestSetupErrors(t *testing.T) {
 	withFailover(t)
 	const position = "plugin/failover: Corefile:2 - Error during parsing: "
+	const key = "plugin/failover: Corefile:3 - Error during parsing: "
+	deep := strings.Repeat("a23456789.", 23) + "b123456.example.org"
 	tests := []struct{ corefile, want string }{
 		{"example.org:0 {\n    failover example.net 192.0.2.1:443\n}", position + `name "example.net" is outside of the server block, want a name in example.org.`},
+		{"example.org:0 {\n    " + into("127.0.0.1:1 example.org key.example.org") + "\n}", key + `update with the key "key.example.org.", want one that tsig has in the same server block`},
+		{"example.org:0 {\n    " + into("127.0.0.1:1 example.org key.example.org") + "\n    tsig {\n    secret other c2VjcmV0\n    }\n}", key + `update with the key "key.example.org.", want one that tsig has in the same server block`},
+		{"example.org:0 {\n    " + into("127.0.0.1:1 example.org key.example.org") + "\n    tsig {\n    secret key.example.org !\n    }\n}", key + `update with the key "key.example.org.", whose secret is not base64: illegal base64 data at input byte 0`},
+		{"example.org:0 www.example.org:0 {\n    " + into("127.0.0.1:1 example.org") + "\n}\nwww.example.org:53001 {\n" + into("127.0.0.1:1 example.org") + "\n}", "plugin/failover: Corefile:9 - Error during parsing: " + `update of "www.example.org." at 127.0.0.1:1, which that of Corefile:3 writes already, want it written once`},
+		{"example.org:0 {\n    failover {\n    update 127.0.0.1:1 example.org\n    }\n    failover " + deep + " 127.0.0.1:443\n}", key + `update of "` + deep + `.", whose marker "_failover.` + deep + `." is too long a name`},
 		{"example.org:0 {\n    failover www.example.org 127.0.0.1:443\n    loadbalance\n}", position + `loadbalance in the same server block would shuffle the answers, want a server block of their own for the names, or no loadbalance`},
 	}
 	for _, tc := range tests {
@@ -458,7 +495,7 @@ func TestSetupErrors(t *testing.T) {
 func TestConfigWrong(t *testing.T) {
 	const (
 		addr     = "want one such as 192.0.2.10, 192.0.2.10:443 or [2001:db8::10]:443"
-		words    = "want one of allow, answer, backup, fall, fallback, from, hold, https, interval, limit, min, order, prefer, primary, probe, recheck, rise, srv, startup, timeout, ttl"
+		words    = "want one of allow, answer, backup, fall, fallback, from, hold, https, interval, limit, min, order, prefer, primary, probe, recheck, rise, srv, startup, timeout, ttl, update"
 		kinds    = "want one of http, https, tcp, tls"
 		unicast  = "is not the address of one host, want a unicast address"
 		label    = "want a host name label: letters, digits and hyphens"
@@ -489,6 +526,21 @@ func TestConfigWrong(t *testing.T) {
 		{inBlock(`"" 2`), 2, `unknown property "", ` + words},
 		{inBlock("from next"), 2, `from "next" beside the addresses of Testfile:1, want one or the other`},
 		{"failover www.example.org {\nfrom next\nbackup 192.0.2.1\n}", 2, `from "next" beside the addresses of Testfile:3, want one or the other`},
+		{into("192.0.2.53"), 2, `update "192.0.2.53" without a zone, want update SERVER ZONE [KEY [ALGORITHM]]`},
+		{into(""), 2, `update without a value, want update SERVER ZONE [KEY [ALGORITHM]]`},
+		{into("ns.example.org example.org"), 2, `update: "ns.example.org" is no IP address, ` + addr},
+		{into("east=192.0.2.53 example.org"), 2, `update "east=192.0.2.53", want an address without a label`},
+		{into("192.0.2.53:0 example.org"), 2, `update: port "0" in "192.0.2.53:0", ` + port},
+		{into("224.0.0.1 example.org"), 2, `update: "224.0.0.1" ` + unicast},
+		{into("192.0.2.53 " + long), 2, `update: "` + long + `" is no domain name`},
+		{into("192.0.2.53 example.org " + long), 2, `update: key "` + long + `" is no domain name`},
+		{into("192.0.2.53 example.org key hmac-md5"), 2, `update with the algorithm "hmac-md5", want one of hmac-sha1, hmac-sha224, hmac-sha256, hmac-sha384, hmac-sha512`},
+		{into("192.0.2.53 example.org key hmac-sha256 more"), 2, `update has "more" after its value, ` + nothing},
+		{into("192.0.2.53 example.org\nupdate 192.0.2.53:53 example.org. key"), 3, `update "192.0.2.53:53" "example.org." stands here twice, first in line 2`},
+		{into("192.0.2.53 example.net"), 2, `update of zone "example.net.", in which no pool of this server block has a name, want a zone with one`},
+		{into("192.0.2.53 example.org\nupdate 192.0.2.53 www.example.org"), 2, `update of zone "example.org.", in which no pool of this server block has a name, want a zone with one`},
+		{inBlock("update 192.0.2.53 example.org"), 2, `update "192.0.2.53" in a pool, want it in the failover without NAME that sets the defaults`},
+		{over("from next\nupdate 192.0.2.53 example.org"), 4, `update "192.0.2.53" in a pool, want it in the failover without NAME that sets the defaults`},
 		{inBlock("allow 192.0.2.0/24"), 2, `allow "192.0.2.0/24" in a pool with addresses of its own, want it beside from next`},
 		{inBlock("limit 100"), 2, `limit "100" in a pool with addresses of its own, want it beside from next`},
 		{over("from file"), 3, `from "file", want next`},
@@ -541,7 +593,6 @@ func TestConfigWrong(t *testing.T) {
 		{inBlock("require any"), 2, `unknown property "require", ` + words},
 		{inBlock("status 127.0.0.1:9054"), 2, `unknown property "status", ` + words},
 		{inBlock("state /var/lib/failover"), 2, `unknown property "state", ` + words},
-		{inBlock("update 127.0.0.1:53 example.org"), 2, `unknown property "update", ` + words},
 		{inBlock("share etcd http://127.0.0.1:2379"), 2, `unknown property "share", ` + words},
 		{inBlock("watch"), 2, `unknown property "watch", ` + words},
 		{inBlock("192.0.2.11:443"), 2, `unknown property "192.0.2.11:443", ` + words},
@@ -823,6 +874,7 @@ func TestConfigProperties(t *testing.T) {
 		"limit":    {"from next\nlimit 5", "limit 0"},
 		"srv":      {"srv http sip/udp", "srv http/sctp"},
 		"https":    {`https alpn="h2,h3" mandatory=alpn`, "https h2"},
+		"update":   {"update 192.0.2.53 example.org", "update east example.org"},
 	}
 	if got, want := slices.Sorted(maps.Keys(examples)), slices.Sorted(maps.Keys(properties)); !slices.Equal(got, want) {
 		t.Fatalf("Examples of %v, want them of %v", got, want)
@@ -833,10 +885,14 @@ func TestConfigProperties(t *testing.T) {
 			members = ""
 			e.right += "\nprobe tcp://:80"
 		}
-		if _, err := configured("failover www.example.org "+members+" {\n"+e.right+"\n}", "example.org"); err != nil {
+		directive := "failover www.example.org " + members + " {\n%s\n}"
+		if word == "update" { // is for a whole server block
+			directive = "failover {\n%s\n}\n" + www
+		}
+		if _, err := configured(fmt.Sprintf(directive, e.right), "example.org"); err != nil {
 			t.Errorf("Right property %q is refused: %v", e.right, err)
 		}
-		_, err := configured("failover www.example.org "+members+" {\n"+e.wrong+"\n}", "example.org")
+		_, err := configured(fmt.Sprintf(directive, e.wrong), "example.org")
 		if err == nil {
 			t.Errorf("Wrong property %q is accepted", e.wrong)
 			continue

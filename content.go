@@ -122,6 +122,12 @@ func better(a, b *content, p *pool.Pool) bool {
 	return a.hash > b.hash // of pools that are not configured alike
 }
 
+// sure says whether what is to stand are members that somebody sees up, and no more than that.
+func sure(c *content, p *pool.Pool) bool {
+	front := named(slices.Concat(c.sets[dns.TypeA], c.sets[dns.TypeAAAA]), p)
+	return !c.fallback && (front.tier() < len(p.Tiers) || len(c.sets[dns.TypeSRV]) > 0)
+}
+
 // standing is what better compares, one number after the other; more is better.
 func standing(c *content, p *pool.Pool) []int {
 	front := named(slices.Concat(c.sets[dns.TypeA], c.sets[dns.TypeAAAA]), p)

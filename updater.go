@@ -66,6 +66,10 @@ type posted struct {
 // be ahead, or behind, in what it has found out.
 const patience = 2
 
+// insistence is how much more it takes, two hours at first, to overrule one that sees more members up: it may have
+// died since, and nobody would take back what it has said. It is rare enough to be no fight where it lives.
+const insistence = 30
+
 // maxPatience is how long, in comparisons, those who do not come to the same leave it as it is: their pools are
 // configured differently.
 const maxPatience = 32
@@ -355,11 +359,15 @@ func (w *posted) judge(h *held, want *content, pending bool) (write bool, disput
 	if w.times < w.patient {
 		return false, ""
 	}
-	if !better(want, &h.content, &w.pool.Pool) {
-		return false, fmt.Sprintf("another has written %s, which is left: it sees members up that are down here, where it is to be %s", h, want)
+	judged, overruled := "members are up here that it sees down", better(want, &h.content, &w.pool.Pool)
+	if !overruled {
+		if w.times < insistence*w.patient || !sure(want, &w.pool.Pool) {
+			return false, fmt.Sprintf("another has written %s, which is left: it sees members up that are down here, where it is to be %s", h, want)
+		}
+		judged = "for long it is not what is seen here, and who has written it may be gone"
 	}
 	w.times, w.patient = 0, min(2*w.patient, maxPatience)
-	return true, fmt.Sprintf("another has written %s, which is overruled: members are up here that it sees down", h)
+	return true, fmt.Sprintf("another has written %s, which is overruled: %s", h, judged)
 }
 
 // tell sends an UPDATE and says whether its prerequisites were met.

@@ -311,7 +311,7 @@ func (d *ddns) at(t *testing.T, what string, want ...string) {
 }
 
 const (
-	into    = "failover {\nupdate 192.0.2.53 example.org\n}\n"
+	writing = "failover {\nupdate 192.0.2.53 example.org\n}\n"
 	oneDay  = 24 * time.Hour
 	wwwA    = "www.example.org. A"
 	wwwAAAA = "www.example.org. AAAA"
@@ -323,7 +323,7 @@ const comparison = compareEvery * 5 / 4
 func TestUpdate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d := newWorld(), newDDNS(t, "www.example.org. 300 TXT \"of the zone\"")
-		_, f := w.writesTo(t, d, into+three+"}")
+		_, f := w.writesTo(t, d, writing+three+"}")
 		wait(time.Second)
 		d.at(t, "Started", wwwA, "192.0.2.1 192.0.2.2", wwwAAAA, "", "www.example.org. TXT", `"of the zone"`)
 		if got := d.has("_failover.www.example.org.", dns.TypeTXT); !strings.HasPrefix(got, `"failover `) || strings.Contains(got, "fallback") {
@@ -355,7 +355,7 @@ func TestUpdate(t *testing.T) {
 func TestUpdateNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d := newWorld(), newDDNS(t)
-		w.writesTo(t, d, into+"failover www.example.org example.org *.apps.example.org 192.0.2.1:443 [2001:db8::1]:443 {\nsrv http\nhttps alpn=h2\nbackup b=192.0.2.2:8443\n}")
+		w.writesTo(t, d, writing+"failover www.example.org example.org *.apps.example.org 192.0.2.1:443 [2001:db8::1]:443 {\nsrv http\nhttps alpn=h2\nbackup b=192.0.2.2:8443\n}")
 		wait(time.Second)
 		for _, owner := range []string{"www.example.org.", "example.org.", "*.apps.example.org."} {
 			d.at(t, "Started", owner+" A", "192.0.2.1", owner+" AAAA", "2001:db8::1")
@@ -410,7 +410,7 @@ func TestUpdateForeign(t *testing.T) {
 				lines := logbook(t)
 				w, d := newWorld(), newDDNS(t, tc.has...)
 				before := d.text()
-				w.writesTo(t, d, into+three+"}")
+				w.writesTo(t, d, writing+three+"}")
 				wait(10 * time.Minute)
 				w.set("down", "192.0.2.1")
 				wait(10 * time.Minute)
@@ -439,7 +439,7 @@ func TestUpdateForeign(t *testing.T) {
 func TestUpdateBesideWildcard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d := newWorld(), newDDNS(t, "*.example.org. 300 A 192.0.2.80", `*.example.org. 300 TXT "failover 0123"`)
-		w.writesTo(t, d, into+three+"fallback none\n}")
+		w.writesTo(t, d, writing+three+"fallback none\n}")
 		wait(time.Second)
 		d.at(t, "Started", wwwA, "192.0.2.1 192.0.2.2", "*.example.org. A", "192.0.2.80")
 		w.set("down", "192.0.2.1", "192.0.2.2", "192.0.2.3")
@@ -455,7 +455,7 @@ func TestUpdateBesideWildcard(t *testing.T) {
 func TestUpdateTampered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d := newWorld(), newDDNS(t)
-		w.writesTo(t, d, into+three+"}")
+		w.writesTo(t, d, writing+three+"}")
 		wait(time.Second)
 		for _, tamper := range []func(){
 			func() { d.add(t, "www.example.org. 300 A 192.0.2.80") },
@@ -491,7 +491,7 @@ func TestUpdateFallback(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w, d := newWorld(), newDDNS(t)
 			w.set("down", "192.0.2.2")
-			w.writesTo(t, d, into+"failover www.example.org 192.0.2.1:443 192.0.2.2:443 {\nfallback "+fallback+"\n}")
+			w.writesTo(t, d, writing+"failover www.example.org 192.0.2.1:443 192.0.2.2:443 {\nfallback "+fallback+"\n}")
 			wait(wayDown)
 			d.at(t, "Started with one down", wwwA, "192.0.2.1")
 			w.set("down", "192.0.2.1")
@@ -508,7 +508,7 @@ func TestUpdateFallback(t *testing.T) {
 func TestUpdateLostAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d := newWorld(), newDDNS(t)
-		w.writesTo(t, d, into+three+"}")
+		w.writesTo(t, d, writing+three+"}")
 		wait(time.Second)
 		w.set("down", "192.0.2.1")
 		d.set(func() { d.loses = true })
@@ -533,7 +533,7 @@ func TestUpdateServerDead(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			lines := logbook(t)
 			w, d := newWorld(), newDDNS(t)
-			directives := into
+			directives := writing
 			for i := range 50 {
 				directives += fmt.Sprintf("failover a%d.example.org 192.0.2.1:443 192.0.2.2:443\n", i)
 			}
@@ -590,7 +590,7 @@ func TestUpdateOneRefused(t *testing.T) {
 				}
 				return dns.RcodeSuccess
 			}
-			w.writesTo(t, d, into+"failover bad.example.org 192.0.2.1:443 192.0.2.2:443\nfailover www.example.org 192.0.2.1:443 192.0.2.2:443")
+			w.writesTo(t, d, writing+"failover bad.example.org 192.0.2.1:443 192.0.2.2:443\nfailover www.example.org 192.0.2.1:443 192.0.2.2:443")
 			for i := range 100 {
 				w.set([]string{"down", ""}[i%2], "192.0.2.1")
 				wait(wayDown + soon)
@@ -616,7 +616,7 @@ func TestUpdateTransitionFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d := newWorld(), newDDNS(t)
 		d.takes = time.Second
-		directives := into
+		directives := writing
 		for i := range 300 {
 			directives += fmt.Sprintf("failover a%d.example.org 192.0.2.9:443\n", i)
 		}
@@ -633,7 +633,7 @@ func TestUpdateTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d := newWorld(), newDDNS(t)
 		d.takes = 50 * time.Millisecond
-		directives := into
+		directives := writing
 		for i := range 1000 {
 			directives += fmt.Sprintf("failover a%d.example.org 192.0.2.1:443 192.0.2.2:443\n", i)
 		}
@@ -653,7 +653,7 @@ func TestUpdateStop(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w, d := newWorld(), newDDNS(t)
 			d.hangs, d.err = hangs, errors.New("connection refused")
-			g, _ := w.willWriteTo(t, d, nil, into+three+"}")
+			g, _ := w.willWriteTo(t, d, nil, writing+three+"}")
 			g.start()
 			wait(time.Minute)
 			began := time.Now()
@@ -674,7 +674,7 @@ func TestUpdateStop(t *testing.T) {
 func TestUpdateReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d := newWorld(), newDDNS(t)
-		directives := into + three + "}"
+		directives := writing + three + "}"
 		g, _ := w.writesTo(t, d, directives)
 		wait(time.Second)
 		g.reload()
