@@ -7,8 +7,8 @@ GITCOMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
 LDFLAGS    = -s -w -X github.com/coredns/coredns/coremain.GitCommit=$(GITCOMMIT)
 
 # What `make test` calls besides Go, as program:package, with Debian's names for the packages.
-NEEDS       ?= cc:build-essential dig:bind9-dnsutils delv:bind9-dnsutils named:bind9 nsd:nsd unbound:unbound \
-               kdig:knot-dnsutils etcd:etcd-server chromium:chromium
+NEEDS       ?= cc:build-essential dig:bind9-dnsutils delv:bind9-dnsutils nsupdate:bind9-dnsutils named:bind9 nsd:nsd unbound:unbound \
+               kdig:knot-dnsutils knotd:knot etcd:etcd-server chromium:chromium
 TESTTIMEOUT ?= 20m
 FUZZTIME    ?= 1m
 BENCH       ?= .
