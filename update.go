@@ -56,7 +56,7 @@ func (c *config) update(p property) error {
 		}
 	}
 	if len(p.args) > 3 {
-		known := false
+		var known bool
 		if u.algorithm, known = algorithms[p.args[3]]; !known {
 			return p.errorf("update with the algorithm %q, want one of %s", p.args[3], strings.Join(slices.Sorted(maps.Keys(algorithms)), ", "))
 		}

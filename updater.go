@@ -406,7 +406,7 @@ func (u *updater) look(ctx context.Context, name string, want *content) (*held, 
 // foreign says whose a name is that is not ours, and what makes it ours.
 func (u *updater) foreign(name string, h *held) string {
 	line := fmt.Sprintf("update add %s %d TXT %s", markerOf(name), markerTTL, markerWord)
-	what := h.content.String()
+	what := h.String()
 	switch {
 	case h.alias:
 		what, line = "an alias", fmt.Sprintf("update delete %s CNAME", name)

@@ -284,7 +284,7 @@ func (w *world) willWriteTo(t *testing.T, d *ddns, before *generation, directive
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.block.write(configs[0].updates, nil, make(map[place]position)); err != nil {
+	if err := f.write(configs[0].updates, nil, make(map[place]position)); err != nil {
 		t.Fatal(err)
 	}
 	for u := range g.updaters() {

@@ -70,12 +70,23 @@ func knotPrimary(t testing.TB, at place) string {
 		fmt.Sprintf("database:\n    storage: %q\n", at.dir)
 }
 
-// corePrimary starts a CoreDNS with the README's dynupdate.
-func corePrimary(t testing.TB) string {
+// bindServer starts a BIND as the README has it, and returns its address.
+func bindServer(t testing.TB) string {
+	t.Helper()
+	return startPeer(t, "named", home, "example.org.", func(at place) string { return bindPrimary(t, at, "") }).addr
+}
+
+// knotServer starts a Knot.
+func knotServer(t testing.TB) string {
+	t.Helper()
+	return startPeer(t, "knotd", "127.0.0.53", "example.org.", func(at place) string { return knotPrimary(t, at) }).addr
+}
+
+// coreServer starts a CoreDNS with dynupdate.
+func coreServer(t testing.TB) string {
 	t.Helper()
 	s := start(t, swap(t, shown(t, "example.org:53 {\n    bind 192.0.2.53\n"), "example.org:53", "example.org:0", "192.0.2.53", "127.0.0.53",
 		"file db.example.org", "file "+write(t, "db.example.org", updateZone)))
-	// It is in memory, and another port of the same kind would do as well: the one of TCP, which takes UPDATEs.
 	return s.tcp("127.0.0.53")
 }
 
@@ -139,15 +150,7 @@ func nsupdate(t testing.TB, server string, lines ...string) {
 // On each kind of primary: a member dies and returns, and the primary's answer follows. What is not ours stays, until
 // it is handed over in the way that the log says.
 func TestUpdate(t *testing.T) {
-	for kind, run := range map[string]func(testing.TB) string{
-		"BIND": func(t testing.TB) string {
-			return startPeer(t, "named", home, "example.org.", func(at place) string { return bindPrimary(t, at, "") }).addr
-		},
-		"Knot": func(t testing.TB) string {
-			return startPeer(t, "knotd", "127.0.0.53", "example.org.", func(at place) string { return knotPrimary(t, at) }).addr
-		},
-		"CoreDNS": corePrimary,
-	} {
+	for kind, run := range map[string]func(testing.TB) string{"BIND": bindServer, "Knot": knotServer, "CoreDNS": coreServer} {
 		t.Run(kind, func(t *testing.T) {
 			lines := record(t)
 			hosts := members(t, "127.0.0.2", "127.0.0.3")
@@ -214,7 +217,7 @@ func portOf(t testing.TB, addr string) string {
 
 // What the primary has against a message is told apart, counted, and in the log once.
 func TestUpdateRefused(t *testing.T) {
-	server := startPeer(t, "named", home, "example.org.", func(at place) string { return bindPrimary(t, at, "") }).addr
+	server := bindServer(t)
 	hosts := members(t, "127.0.0.2", "127.0.0.3")
 	for _, tc := range []struct{ name, corefile, result, said string }{
 		{"another key", writerAs(server, "other.example.org", updateSecret, pair("www.example.org", hosts)), "badkey", "NOTAUTH (BADKEY)"},
@@ -296,7 +299,7 @@ zone:
 func TestUpdateTwo(t *testing.T) {
 	lines := record(t)
 	hosts := members(t, "127.0.0.2", "127.0.0.3")
-	primary := startPeer(t, "named", home, "example.org.", func(at place) string { return bindPrimary(t, at, "") }).addr
+	primary := bindServer(t)
 	corefile := writer(primary, pair("www.example.org", hosts))
 	start(t, corefile)
 	start(t, strings.Replace(corefile, "bind "+home, "bind 127.0.0.54", 1))
