@@ -59,6 +59,7 @@ type posted struct {
 	other   string // the hash of what another has written instead,
 	times   int    // how often that was seen in a row,
 	patient int    // and how often that is to be before it is judged; 0: patience
+	changed int    // in how many comparisons in a row it was found changed by hand
 	said    string // what the log says of it
 }
 
@@ -300,12 +301,12 @@ func (u *updater) settle(ctx context.Context, w *posted, pending bool) result {
 		w.known, w.times = want.marker(), 0
 		return result{wrote: &want}
 	case met:
-		w.known, w.times = there, 0
+		w.known, w.times, w.changed = there, 0, 0
 		return result{}
 	}
 	var h *held
 	tried := "" // the marker that an UPDATE has relied on
-	for range 3 {
+	for range 2 {
 		if h, t = u.look(ctx, w.name, &want); t != nil {
 			return result{trouble: t}
 		}
@@ -344,7 +345,8 @@ func (w *posted) judge(h *held, want *content, pending bool) (write bool, disput
 	case h.marker == "" || h.alias: // the server will say whose it is
 		return true, ""
 	case hash != h.hash: // somebody has changed it by hand, or handed it over
-		return true, ""
+		w.changed++
+		return pending || w.changed&(w.changed-1) == 0 || w.changed%maxPatience == 0, "" // ever more rarely if they go on
 	case hash == want.hash:
 		w.times = 0
 		return false, ""

@@ -178,6 +178,17 @@ func TestUpdate(t *testing.T) {
 			if len(foreign) != 1 {
 				t.Fatalf("The log has %q of a name that is not ours, want one line", foreign)
 			}
+			soa := found(t, server, "example.org.", dns.TypeSOA)
+			if err := s.reload(corefile); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, bound, "the names have been compared", func() bool {
+				n, ok := metric(t, "coredns_failover_updates_pending", "server="+server)
+				return ok && n == 0 && len(lines("it is not ours")) == 2
+			})
+			if now := found(t, server, "example.org.", dns.TypeSOA); now != soa {
+				t.Errorf("The SOA is %s after a comparison, want %s as before", now, soa)
+			}
 			_, line, _ := strings.Cut(foreign[0], "have nsupdate say: ")
 			nsupdate(t, server, line)
 			if err := s.reload(corefile); err != nil { // which compares, and does not wait
