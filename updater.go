@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -377,6 +378,9 @@ func (u *updater) tell(ctx context.Context, m *dns.Msg) (met bool, t *trouble) {
 	r, err := u.send(ctx, m)
 	if t := troubleOf(r, err, u.key != ""); t != nil {
 		return false, t
+	}
+	if slices.ContainsFunc(r.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA }) {
+		return false, &trouble{"notimp", "the server takes an update for a query for the SOA, whose opcode it does not look at", true}
 	}
 	return r.Rcode == dns.RcodeSuccess, nil
 }

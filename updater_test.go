@@ -356,6 +356,26 @@ func TestUpdate(t *testing.T) {
 	})
 }
 
+// A server that answers whatever it is sent has not done it.
+func TestUpdateOfNoPrimary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := logbook(t)
+		w, d := newWorld(), newDDNS(t)
+		g, _ := w.willWriteTo(t, d, nil, writing+three+"}")
+		u := g.outlets[0].(*updater)
+		u.send = func(_ context.Context, m *dns.Msg) (*dns.Msg, error) {
+			r := new(dns.Msg).SetReply(m)
+			r.Answer = d.find(m.Question[0])
+			return r, nil
+		}
+		g.start()
+		wait(time.Minute)
+		if n, _ := u.pending(); n != 1 || len(lines("takes an update for a query")) != 1 {
+			t.Errorf("%d names are pending, and the log has %q", n, lines("update of"))
+		}
+	})
+}
+
 // All names of a pool are written, with all that a zone can say of them: one message for each.
 func TestUpdateNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
