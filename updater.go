@@ -60,7 +60,7 @@ type posted struct {
 	other   string // the hash of what another has written instead,
 	times   int    // how often that was seen in a row,
 	patient int    // and how often that is to be before it is judged; 0: patience
-	changed int    // in how many comparisons in a row it was found changed by hand
+	changed int    // in how many comparisons more it was found changed by hand than found right
 	said    string // what the log says of it
 }
 
@@ -302,7 +302,7 @@ func (u *updater) settle(ctx context.Context, w *posted, pending bool) result {
 		w.known, w.times = want.marker(), 0
 		return result{wrote: &want}
 	case met:
-		w.known, w.times, w.changed = there, 0, 0
+		w.known, w.times, w.changed = there, 0, max(0, w.changed-1)
 		return result{}
 	}
 	var h *held
