@@ -139,6 +139,42 @@ func TestUpdateNames(t *testing.T) {
 	})
 }
 
+// Each server has what it is to have, whatever becomes of another; and a name goes to the zone that it is nearest to.
+func TestUpdateSeveral(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, dead, d := newWorld(), newDDNS(t), newDDNS(t)
+		dead.hangs = true
+		g, _ := w.willWriteTo(t, d, nil, "failover {\nupdate 192.0.2.53 example.org\nupdate 192.0.2.54 example.org\nupdate 192.0.2.54 apps.example.org\n}\n"+
+			three+"}\nfailover *.apps.example.org 192.0.2.1:443 192.0.2.2:443")
+		var names []string
+		for u := range g.updaters() {
+			if u.server.Addr().String() == "192.0.2.53" {
+				u.send = dead.send
+			}
+			for _, p := range u.names {
+				names = append(names, u.server.String()+" "+u.zone+" "+p.name)
+			}
+		}
+		slices.Sort(names)
+		if want := []string{
+			"192.0.2.53:53 example.org. *.apps.example.org.", "192.0.2.53:53 example.org. www.example.org.",
+			"192.0.2.54:53 apps.example.org. *.apps.example.org.", "192.0.2.54:53 example.org. www.example.org.",
+		}; !slices.Equal(names, want) {
+			t.Errorf("Written are %q, want %q", names, want)
+		}
+		g.start()
+		for i := range 10 {
+			w.set([]string{"down", ""}[i%2], "192.0.2.1")
+			wait(wayDown + time.Second)
+			want := []string{"192.0.2.2", "192.0.2.1 192.0.2.2"}[i%2]
+			d.at(t, "One of two servers is dead", wwwA, want, "*.apps.example.org. A", want)
+		}
+		dead.set(func() { dead.hangs = false })
+		wait(90 * time.Second)
+		dead.at(t, "Back", wwwA, "192.0.2.1 192.0.2.2", "*.apps.example.org. A", "192.0.2.1 192.0.2.2")
+	})
+}
+
 // What is not ours stays as it is, is said once, and becomes ours when it is handed over in the way that is said.
 func TestUpdateForeign(t *testing.T) {
 	for _, tc := range []struct {
