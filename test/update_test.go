@@ -170,7 +170,9 @@ func TestUpdate(t *testing.T) {
 				comes(t, server, name, dns.TypeA, "127.0.0.3")
 			}
 			hosts[0].start()
-			comes(t, server, "www.example.org.", dns.TypeA, "127.0.0.2")
+			for _, name := range []string{"www.example.org.", "any.apps.example.org.", "example.org."} {
+				comes(t, server, name, dns.TypeA, "127.0.0.2")
+			}
 			comes(t, server, "www.example.org.", dns.TypeTXT, `"of the zone file"`)
 
 			comes(t, server, "old.example.org.", dns.TypeA, "192.0.2.80")
