@@ -25,6 +25,11 @@ func (p *livePool) has(qtype uint16, as *role) bool {
 	return false
 }
 
+// types are the types of records that a pool has for a name in a role.
+func (p *livePool) types(as *role) []uint16 {
+	return slices.DeleteFunc([]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSRV}, func(t uint16) bool { return !p.has(t, as) })
+}
+
 // records are what the pool has for a query, and what goes with it.
 func (p *livePool) records(s *snapshot, q dns.Question, as *role) (answer, extra []dns.RR) {
 	switch {
@@ -187,8 +192,12 @@ func (e *existing) ofApex() bool {
 // own is the answer where the next plugin has none.
 func (e *existing) own() *dns.Msg {
 	m := negative(e.query, e.zone, dns.RcodeSuccess)
-	if e.ofApex() {
+	q := e.query.Question[0]
+	switch {
+	case e.ofApex():
 		m.Answer, m.Ns = m.Ns, nil
+	case q.Qtype == dns.TypeNS && len(e.zone.ns) > 0 && strings.EqualFold(q.Name, e.zone.origin):
+		m.Answer, m.Ns = e.zone.nameservers(q.Name), nil
 	}
 	return m
 }

@@ -458,7 +458,7 @@ func TestSetupErrors(t *testing.T) {
 func TestConfigWrong(t *testing.T) {
 	const (
 		addr     = "want one such as 192.0.2.10, 192.0.2.10:443 or [2001:db8::10]:443"
-		words    = "want one of allow, answer, backup, fall, fallback, from, hold, https, interval, limit, min, order, prefer, primary, probe, recheck, rise, srv, startup, timeout, ttl"
+		words    = "want one of allow, answer, backup, fall, fallback, from, hold, https, interval, limit, min, ns, order, prefer, primary, probe, recheck, rise, soa, srv, startup, timeout, ttl"
 		kinds    = "want one of http, https, tcp, tls"
 		unicast  = "is not the address of one host, want a unicast address"
 		label    = "want a host name label: letters, digits and hyphens"
@@ -823,6 +823,8 @@ func TestConfigProperties(t *testing.T) {
 		"limit":    {"from next\nlimit 5", "limit 0"},
 		"srv":      {"srv http sip/udp", "srv http/sctp"},
 		"https":    {`https alpn="h2,h3" mandatory=alpn`, "https h2"},
+		"soa":      {"soa ns1.example.net hostmaster.example.org", "soa ns1.example.net"},
+		"ns":       {"ns ns1.example.net ns2.example.net", "ns 192.0.2.53"},
 	}
 	if got, want := slices.Sorted(maps.Keys(examples)), slices.Sorted(maps.Keys(properties)); !slices.Equal(got, want) {
 		t.Fatalf("Examples of %v, want them of %v", got, want)
@@ -833,10 +835,14 @@ func TestConfigProperties(t *testing.T) {
 			members = ""
 			e.right += "\nprobe tcp://:80"
 		}
-		if _, err := configured("failover www.example.org "+members+" {\n"+e.right+"\n}", "example.org"); err != nil {
+		pool := "failover www.example.org " + members + " {\n%s\n}"
+		if ofBlock(property{word: word}) {
+			pool = "failover {\n%s\n}\nfailover www.example.org " + members
+		}
+		if _, err := configured(fmt.Sprintf(pool, e.right), "example.org"); err != nil {
 			t.Errorf("Right property %q is refused: %v", e.right, err)
 		}
-		_, err := configured("failover www.example.org "+members+" {\n"+e.wrong+"\n}", "example.org")
+		_, err := configured(fmt.Sprintf(pool, e.wrong), "example.org")
 		if err == nil {
 			t.Errorf("Wrong property %q is accepted", e.wrong)
 			continue
