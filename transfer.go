@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/coredns-failover/failover/plugin/pool"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/auto"
@@ -55,47 +51,27 @@ type transfers struct {
 	mu sync.Mutex // guards the writing of outgoing
 }
 
-// outgoing is one zone as it goes out.
-type outgoing struct {
-	*history
-	apex      string
-	own       *zone       // nil: it is a zone of the next plugins only
-	minimum   uint32      // the least TTL, in seconds, that the block has for what it denies in the zone
-	fromBelow atomic.Bool // the next plugins have it
-}
-
-// history is what has gone out of a zone. It passes from one generation to the next.
-type history struct {
-	clock *serial // what the zone's serial is more than that of the next plugins, which for a zone of our own is 0
-
-	mu      sync.Mutex // guards the rest
-	base    *base
-	current *edition
-	journal journal
-	told    uint32            // the serial that NOTIFY was last sent for
-	drift   map[setKey]uint32 // the TTL that a set had at the last review instead of that of the edition
-	failing bool              // NOTIFY is not taken by somebody
-}
-
-// base is a zone as the next plugins have it. It never changes.
-type base struct {
-	soa  *dns.SOA
-	sets recordSets
-}
-
 // newTransfers makes the transfers of a block that has the transfer plugin. zones are those of the server block.
 func newTransfers(b *block, key string, zones []string, handlers []plugin.Handler, notify func(string) error) *transfers {
 	t := &transfers{block: b, key: key, zones: zones, handlers: handlers, notify: notify, wake: make(chan struct{}, 1)}
 	all, clocks := make(map[string]*outgoing), make(map[*serial]bool)
 	for key, z := range b.generation.zones {
-		if key.block != t.key || len(z.ns) == 0 {
-			continue
+		if key.block == t.key && len(z.ns) > 0 {
+			t.warn(z)
+			all[key.origin] = t.begin(key.origin, z, &history{clock: z.serial})
+			clocks[z.serial] = true
 		}
-		o := t.begin(key.origin, z)
-		t.warn(z)
-		clocks[z.serial] = true
-		z.serial = o.clock
-		all[o.apex] = o
+	}
+	if before := t.before(); before != nil {
+		for apex, o := range *before.outgoing.Load() {
+			if all[apex] == nil {
+				all[apex] = t.begin(apex, nil, o.history)
+				all[apex].fromBelow.Store(o.fromBelow.Load())
+				continue
+			}
+			all[apex].history = o.history
+			all[apex].own.serial = o.clock
+		}
 	}
 	t.outgoing.Store(&all)
 	for _, c := range b.overlays {
@@ -121,35 +97,14 @@ func (t *transfers) transfersBelow() bool {
 	return slices.ContainsFunc(t.handlers, func(h plugin.Handler) bool { _, ok := h.(transfer.Transferer); return ok })
 }
 
-// begin makes a zone that goes out, with the history that it has.
-func (t *transfers) begin(apex string, own *zone) *outgoing {
-	o := &outgoing{apex: apex, own: own, minimum: math.MaxUint32, history: process.history(t.key, apex)}
-	for key, z := range t.block.generation.zones {
-		if key.block == t.key && (isBelow(key.origin, apex) || isBelow(apex, key.origin)) {
-			o.minimum = min(o.minimum, z.ttl)
-		}
+// before are the transfers that these take over from; nil: there are none.
+func (t *transfers) before() *transfers {
+	if t.block.generation.replaces == nil {
+		return nil
 	}
-	switch {
-	case o.history != nil:
-	case own != nil:
-		o.history = &history{clock: own.serial}
-	default:
-		o.history = &history{clock: newSerial()}
-	}
-	return o
-}
-
-// history is that of a zone in a generation that answers, or nil.
-func (r *registry) history(block, apex string) *history {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, g := range r.generations {
-		for _, o := range g.outlets {
-			if t, ok := o.(*transfers); ok && t.key == block {
-				if zone := (*t.outgoing.Load())[apex]; zone != nil {
-					return zone.history
-				}
-			}
+	for _, o := range t.block.generation.replaces.outlets {
+		if before, ok := o.(*transfers); ok && before.key == t.key {
+			return before
 		}
 	}
 	return nil
@@ -189,34 +144,33 @@ func (t *transfers) run(ctx context.Context) {
 	defer ticker.Stop()
 	pause := time.NewTimer(together)
 	defer pause.Stop()
-	full := true
+	why := reviewed
 	for {
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
 			return
 		}
-		t.publish(ctx, full)
+		t.publish(ctx, why)
 		pause.Reset(together)
 		select {
 		case <-t.wake:
-			full = false
+			why = moved
 		case <-ticker.C:
-			full = true
+			why = reviewed
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// publish makes new editions where something has changed, and tells the secondaries. In full it looks at everything
-// again, zones of the next plugins that were not there before included.
-func (t *transfers) publish(ctx context.Context, full bool) {
-	if full {
+// publish makes new editions where something has changed, and tells the secondaries.
+func (t *transfers) publish(ctx context.Context, why occasion) {
+	if why == reviewed {
 		t.discover()
 	}
 	for _, o := range *t.outgoing.Load() {
-		e, _, err := t.update(o, full)
+		e, _, err := t.update(o, why)
 		if err != nil || len(e.sets[setKey{o.apex, dns.TypeNS}]) == 0 {
 			continue // whoever asks is told why
 		}
@@ -232,7 +186,7 @@ func (t *transfers) discover() {
 		return
 	}
 	for apex := range t.apexes() {
-		t.find(apex)
+		_, _ = t.find(apex) // what fails is looked for again
 	}
 }
 
@@ -278,29 +232,28 @@ func zonesOf(h plugin.Handler) []string {
 }
 
 // find returns the zone of an apex that goes out; nil: there is none.
-func (t *transfers) find(apex string) *outgoing {
+func (t *transfers) find(apex string) (*outgoing, error) {
 	if o := (*t.outgoing.Load())[apex]; o != nil {
-		return o
+		return o, nil
 	}
-	if b, err := t.fetch(apex, nil, true); b == nil || err != nil {
-		return nil
+	if b, err := t.fetch(apex, nil); b == nil || err != nil {
+		return nil, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := maps.Clone(*t.outgoing.Load())
 	if all[apex] == nil {
-		all[apex] = t.begin(apex, nil)
+		all[apex] = t.begin(apex, nil, &history{clock: newSerial()})
 		all[apex].fromBelow.Store(true)
 		t.outgoing.Store(&all)
 	}
-	return all[apex]
+	return all[apex], nil
 }
 
-// fetch is a zone as the next plugins have it, known where that is still so; nil: they do not have it. Without full
-// it trusts the serial number.
-func (t *transfers) fetch(apex string, known *base, full bool) (*base, error) {
+// fetch is a zone as the next plugins have it; nil: they do not have it. It is known where the serial number says so.
+func (t *transfers) fetch(apex string, known *base) (*base, error) {
 	serial := uint32(0)
-	if known != nil && !full {
+	if known != nil {
 		serial = known.soa.Serial
 	}
 	for _, h := range t.handlers {
@@ -320,258 +273,46 @@ func (t *transfers) fetch(apex string, known *base, full bool) (*base, error) {
 	return nil, nil
 }
 
-// readBase reads a zone from another plugin. One record is the SOA of what is known already.
-func readBase(apex string, ch <-chan []dns.RR, known *base) (*base, error) {
-	b := &base{sets: make(recordSets)}
-	records := 0
-	for rrs := range ch {
-		for _, rr := range rrs {
-			records++
-			key := setKey{strings.ToLower(rr.Header().Name), rr.Header().Rrtype}
-			soa, isSOA := rr.(*dns.SOA)
-			sig, isSig := rr.(*dns.RRSIG)
-			switch {
-			case isSOA && b.soa == nil:
-				b.soa = soa
-			case isSOA, isSig && sig.TypeCovered == dns.TypeSOA, key.rtype == dns.TypeZONEMD: // it is another SOA that goes out
-			default:
-				b.sets.add(key, rr)
-			}
-		}
-	}
-	if b.soa == nil {
-		return nil, errors.New("zone " + apex + " of the next plugin has no SOA record")
-	}
-	if known == nil {
-		return b, nil
-	}
-	deleted, added := difference(known.sets, b.sets)
-	if records == 1 || len(deleted)+len(added) == 0 && len(missing([]dns.RR{b.soa}, []dns.RR{known.soa})) == 0 {
-		return known, nil
-	}
-	return b, nil
-}
-
-// update makes a new edition of a zone if what is answered is not that of the latest, and returns the latest with
-// the changes that led to it. No edition: it is nobody's zone any more.
-func (t *transfers) update(o *outgoing, full bool) (*edition, journal, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	b, err := t.fetch(o.apex, o.base, full)
-	if err != nil {
-		return nil, journal{}, err
-	}
-	o.fromBelow.Store(b != nil)
-	if b == nil && o.own == nil {
-		return nil, journal{}, transfer.ErrNotAuthoritative
-	}
-	o.base = b
-	next := &edition{sets: t.compose(o, full)}
-	offset := uint32(0)
-	if b == nil {
-		next.soa = o.own.soa(o.apex)
-	} else {
-		soa := *b.soa
-		soa.Minttl = min(soa.Minttl, o.minimum)
-		next.soa, offset = &soa, b.soa.Serial
-	}
-	next.soa.Serial = offset + o.clock.Load()
-	if o.current == nil {
-		o.current = next
-		return next, o.journal, nil
-	}
-
-	c := change{from: o.current.soa, to: next.soa}
-	c.deleted, c.added = difference(o.current.sets, next.sets)
-	if len(c.deleted)+len(c.added) == 0 && len(missing([]dns.RR{c.from}, []dns.RR{c.to})) == 0 {
-		return o.current, o.journal, nil
-	}
-	if before := c.from.Serial; !isAfter(next.soa.Serial, before) {
-		o.clock.changed(time.Now())
-		if !isAfter(offset+o.clock.Load(), before) { // a clock that went back, or a serial of the zone file that did
-			o.clock.Store(before + 1 - offset)
-		}
-		next.soa.Serial = offset + o.clock.Load()
-	}
-	o.journal.add(c, len(next.sets))
-	o.current = next
-	return next, o.journal, nil
-}
-
-// compose makes the records of a zone: what the next plugins have of it, with what the block answers in its place.
-//
-// A set that is the same but for its TTL stays as it went out until two reviews in a row find the other TTL: a probe
-// that fails once lowers it, and is not worth a transfer.
-func (t *transfers) compose(o *outgoing, full bool) recordSets {
-	before, drift := recordSets(nil), make(map[setKey]uint32)
-	if o.current != nil {
-		before = o.current.sets
-	}
-	sets := make(recordSets, len(before))
-	put := func(key setKey, rrs []dns.RR) {
-		was := before[key]
-		if len(rrs) == 0 {
-			delete(sets, key)
-			return
-		}
-		ttl := rrs[0].Header().Ttl
-		if sameData(was, rrs) {
-			lately, ok := o.drift[key]
-			if ttl == was[0].Header().Ttl || !full || !ok || lately != ttl {
-				rrs = was
-			}
-			if ttl != was[0].Header().Ttl {
-				drift[key] = ttl
-			}
-		}
-		sets[key] = rrs
-	}
-	if o.base != nil {
-		maps.Copy(sets, o.base.sets)
-		t.overlay(o.apex, o.base.sets, before, put)
-	} else {
-		sets[setKey{o.apex, dns.TypeNS}] = o.own.nameservers(o.apex)
-	}
-	deeper := t.deeper(o.apex)
-	for name, e := range t.block.names.entries {
-		if e.pool == nil || !isBelow(name, o.apex) || slices.ContainsFunc(deeper, func(apex string) bool { return isBelow(name, apex) }) {
-			continue
-		}
-		s := e.pool.now.Load()
-		answered, ok := e.pool.sets(s, name, e.as)
-		if !ok && s.choice.Reply == pool.Next {
-			continue
-		}
-		for _, rtype := range e.pool.types(e.as) {
-			key := setKey{name, rtype}
-			if ok {
-				put(key, answered[rtype])
-			} else {
-				put(key, before[key]) // no record says SERVFAIL or REFUSED
-			}
-			dropSignature(sets, key)
-		}
-		delete(sets, setKey{name, dns.TypeCNAME}) // beside other data there can be none
-	}
-	if full {
-		o.drift = drift
-	}
-	return sets
-}
-
-// dropSignature drops the signature of a set that is not the one that was signed.
-func dropSignature(sets recordSets, of setKey) {
-	key := setKey{of.owner, dns.TypeRRSIG}
-	if len(sets[key]) == 0 {
-		return
-	}
-	sets[key] = slices.DeleteFunc(slices.Clone(sets[key]), func(rr dns.RR) bool { return rr.(*dns.RRSIG).TypeCovered == of.rtype })
-}
-
-// deeper are the zones below an apex whose names are not part of its own.
-func (t *transfers) deeper(apex string) []string {
-	var zones []string
-	for _, zone := range t.zones {
-		if zone != apex && isBelow(zone, apex) {
-			zones = append(zones, zone)
-		}
-	}
-	for zone, o := range *t.outgoing.Load() {
-		if zone != apex && o.fromBelow.Load() && isBelow(zone, apex) {
-			zones = append(zones, zone)
-		}
-	}
-	return zones
-}
-
-// overlay puts the addresses of the next plugins right where an overlay covers them, but for those of another zone's
-// servers.
-func (t *transfers) overlay(apex string, theirs, before recordSets, put func(setKey, []dns.RR)) {
-	if len(t.block.overlays) == 0 {
-		return
-	}
-	var cuts []string
-	for key := range theirs {
-		if key.rtype == dns.TypeNS && key.owner != apex {
-			cuts = append(cuts, key.owner)
-		}
-	}
-	for key, rrs := range theirs {
-		if !slices.Contains([]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSVCB}, key.rtype) {
-			continue
-		}
-		c := t.block.overlays.find(key.owner)
-		if c == nil || slices.ContainsFunc(cuts, func(cut string) bool { return isBelow(key.owner, cut) }) {
-			continue
-		}
-		signed := slices.ContainsFunc(theirs[setKey{key.owner, dns.TypeRRSIG}], func(rr dns.RR) bool { return rr.(*dns.RRSIG).TypeCovered == key.rtype })
-		if revised, ok := c.revised(rrs, signed); ok {
-			put(key, revised)
-		} else if before[key] != nil {
-			put(key, before[key])
-		}
-	}
-}
-
 // transfer is what a secondary gets that asks for a zone: all of it for serial 0, the SOA alone where it has the
 // latest edition or a later one, and else what has changed since or, where nobody knows, all of it.
 func (t *transfers) transfer(apex string, serial uint32) ([]dns.RR, error) {
-	o := (*t.outgoing.Load())[apex]
-	if o == nil && t.apexes()[apex] {
-		o = t.find(apex)
+	e, j, err := t.latest(apex)
+	if err == nil && len(e.sets[setKey{apex, dns.TypeNS}]) == 0 {
+		err = errNoNS
 	}
-	if o == nil {
-		return nil, transfer.ErrNotAuthoritative
-	}
-	e, j, err := t.update(o, false)
-	if err != nil {
-		return nil, err
-	}
-	if len(e.sets[setKey{apex, dns.TypeNS}]) == 0 {
+	switch {
+	case errors.Is(err, errNoNS):
 		log.Warningf("%s is not transferred: the %v", apex, errNoNS)
-		return nil, errNoNS
-	}
-	if serial != 0 && !isAfter(e.soa.Serial, serial) {
+		return nil, err
+	case err != nil:
+		return nil, err
+	case serial == 0:
+		return e.records(), nil
+	case !isAfter(e.soa.Serial, serial):
 		return []dns.RR{e.soa}, nil
 	}
-	if changes := j.since(serial); serial != 0 && changes != nil {
+	if changes := j.since(serial); changes != nil {
 		return increments(changes), nil
 	}
 	return e.records(), nil
 }
 
-// isUntold says whether NOTIFY is still to be sent for a serial, and takes it that it is now.
-func (h *history) isUntold(serial uint32) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	untold := h.told != serial
-	h.told = serial
-	return untold
-}
-
-// tell sends NOTIFY until it is taken or there is something newer to tell.
-func (o *outgoing) tell(ctx context.Context, notify func(zone string) error, serial uint32) {
-	for wait := retell; wait <= maxRetell; wait *= 2 {
-		err := notify(o.apex)
-		o.mu.Lock()
-		newer, news := o.told != serial, (err != nil) != o.failing
-		o.failing = err != nil
-		o.mu.Unlock()
-		switch {
-		case news && err != nil:
-			log.Warningf("%s: %v", o.apex, err)
-		case news:
-			log.Infof("%s: NOTIFY is taken again", o.apex)
-		}
-		if err == nil || newer {
-			return
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
-		}
+// latest is the latest edition of a zone, and what has led to it.
+func (t *transfers) latest(apex string) (*edition, journal, error) {
+	ours := t.block.generation.zones[zoneKey{t.key, apex}] != nil
+	if (*t.outgoing.Load())[apex] == nil && !ours && !t.apexes()[apex] {
+		return nil, journal{}, transfer.ErrNotAuthoritative
 	}
+	o, err := t.find(apex)
+	switch {
+	case err != nil:
+		return nil, journal{}, err
+	case o != nil:
+		return t.update(o, asked)
+	case ours:
+		return nil, journal{}, errNoNS
+	}
+	return nil, journal{}, transfer.ErrNotAuthoritative
 }
 
 // Transfer implements the transfer.Transferer interface. It is not called without the transfer plugin.
@@ -587,51 +328,4 @@ func (f Failover) Transfer(zone string, serial uint32) (<-chan []dns.RR, error) 
 	ch <- rrs
 	close(ch)
 	return ch, nil
-}
-
-// numbered is a writer that gives the SOA records of the next plugins the serial numbers that go out.
-type numbered struct {
-	dns.ResponseWriter
-	*transfers
-}
-
-// WriteMsg passes m on, or a copy where it has such a record in it: m is the next plugin's.
-func (w *numbered) WriteMsg(m *dns.Msg) error {
-	answer, changed := w.section(m.Answer, true)
-	ns, more := w.section(m.Ns, false)
-	if !changed && !more {
-		return w.ResponseWriter.WriteMsg(m)
-	}
-	r := *m
-	r.Answer, r.Ns, r.Extra = answer, ns, slices.Clip(m.Extra)
-	return w.ResponseWriter.WriteMsg(&r)
-}
-
-// section is a section with its SOA records as they go out.
-func (w *numbered) section(rrs []dns.RR, answer bool) (section []dns.RR, changed bool) {
-	section = slices.Clip(rrs)
-	for i, rr := range rrs {
-		if soa, ok := rr.(*dns.SOA); ok {
-			if !changed {
-				section, changed = slices.Clone(rrs), true
-			}
-			section[i] = w.number(soa, answer)
-		}
-	}
-	return section, changed
-}
-
-// number returns an SOA record of the next plugins with the serial number that goes out. The one that is asked for
-// is the one that is transferred; one beside a denial of theirs keeps the time for which that may be remembered.
-func (t *transfers) number(soa *dns.SOA, asked bool) *dns.SOA {
-	o := (*t.outgoing.Load())[strings.ToLower(soa.Hdr.Name)]
-	if o == nil || !o.fromBelow.Load() {
-		return soa
-	}
-	mine := *soa
-	mine.Serial += o.clock.Load()
-	if asked {
-		mine.Minttl = min(mine.Minttl, o.minimum)
-	}
-	return &mine
 }
