@@ -43,6 +43,7 @@ type transfers struct {
 	handlers []plugin.Handler // the next plugins
 	notify   func(zone string) error
 
+	apexes   map[string]bool                      // the names that may be the apex of a zone with something of the block's in it
 	outgoing atomic.Pointer[map[string]*outgoing] // by apex; replaced, never written to
 	wake     chan struct{}
 	cancel   context.CancelFunc
@@ -54,12 +55,24 @@ type transfers struct {
 // newTransfers makes the transfers of a block that has the transfer plugin. zones are those of the server block.
 func newTransfers(b *block, key string, zones []string, handlers []plugin.Handler, notify func(string) error) *transfers {
 	t := &transfers{block: b, key: key, zones: zones, handlers: handlers, notify: notify, wake: make(chan struct{}, 1)}
+	t.apexes = t.possible()
 	all, clocks := make(map[string]*outgoing), make(map[*serial]bool)
 	for key, z := range b.generation.zones {
 		if key.block == t.key && len(z.ns) > 0 {
 			t.warn(z)
 			all[key.origin] = t.begin(key.origin, z, &history{clock: z.serial})
 			clocks[z.serial] = true
+		}
+	}
+	for _, h := range handlers { // what is known already has the right serial from the first answer on
+		for _, apex := range zonesOf(h) {
+			if !t.apexes[apex] && b.overlays.find(apex) == nil {
+				continue
+			}
+			if all[apex] == nil {
+				all[apex] = t.begin(apex, nil, &history{clock: newSerial()})
+			}
+			all[apex].fromBelow.Store(true)
 		}
 	}
 	if before := t.before(); before != nil {
@@ -70,7 +83,9 @@ func newTransfers(b *block, key string, zones []string, handlers []plugin.Handle
 				continue
 			}
 			all[apex].history = o.history
-			all[apex].own.serial = o.clock
+			if own := all[apex].own; own != nil {
+				own.serial = o.clock
+			}
 		}
 	}
 	t.outgoing.Store(&all)
@@ -110,8 +125,12 @@ func (t *transfers) before() *transfers {
 	return nil
 }
 
-// open implements outlet.
+// open implements outlet. The first editions are those of the first answers, so that no change is missed; zones that
+// come later have theirs when they are found.
 func (t *transfers) open() {
+	for _, o := range *t.outgoing.Load() {
+		_, _, _ = t.update(o, asked)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t.cancel = cancel
 	t.wg.Go(func() { t.run(ctx) })
@@ -180,19 +199,21 @@ func (t *transfers) publish(ctx context.Context, why occasion) {
 	}
 }
 
-// discover looks for zones of the next plugins that have something of the block's in them.
+// discover looks for zones of the next plugins that were not there before.
 func (t *transfers) discover() {
 	if !t.transfersBelow() {
 		return
 	}
-	for apex := range t.apexes() {
+	for apex := range t.apexes {
 		_, _ = t.find(apex) // what fails is looked for again
+	}
+	for _, zone := range t.covered() {
+		_, _ = t.find(zone)
 	}
 }
 
-// apexes are the names that may be the apex of such a zone: for a pool its names and what is above them in the
-// server block, and for an overlay the zones of those plugins that say which they have.
-func (t *transfers) apexes() map[string]bool {
+// possible are the names of pools and overlays and what is above them in the server block.
+func (t *transfers) possible() map[string]bool {
 	apexes := make(map[string]bool)
 	above := func(name string) {
 		top := zoneOf(name, t.zones)
@@ -207,15 +228,21 @@ func (t *transfers) apexes() map[string]bool {
 	}
 	for _, c := range t.block.overlays {
 		above(c.name)
-		for _, h := range t.handlers {
-			for _, zone := range zonesOf(h) {
-				if isBelow(zone, c.name) {
-					apexes[zone] = true
-				}
+	}
+	return apexes
+}
+
+// covered are the zones of the next plugins that lie in an overlay, as far as these say which they have.
+func (t *transfers) covered() []string {
+	var zones []string
+	for _, h := range t.handlers {
+		for _, zone := range zonesOf(h) {
+			if t.block.overlays.find(zone) != nil {
+				zones = append(zones, zone)
 			}
 		}
 	}
-	return apexes
+	return zones
 }
 
 // zonesOf are the zones of a plugin that says which it has.
@@ -300,7 +327,7 @@ func (t *transfers) transfer(apex string, serial uint32) ([]dns.RR, error) {
 // latest is the latest edition of a zone, and what has led to it.
 func (t *transfers) latest(apex string) (*edition, journal, error) {
 	ours := t.block.generation.zones[zoneKey{t.key, apex}] != nil
-	if (*t.outgoing.Load())[apex] == nil && !ours && !t.apexes()[apex] {
+	if (*t.outgoing.Load())[apex] == nil && !ours && !t.apexes[apex] && t.block.overlays.find(apex) == nil {
 		return nil, journal{}, transfer.ErrNotAuthoritative
 	}
 	o, err := t.find(apex)

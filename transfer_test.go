@@ -605,3 +605,25 @@ func TestTransferDeeper(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkEdition is what a flip costs in a server block with many pools.
+func BenchmarkEdition(b *testing.B) {
+	for _, n := range []int{1000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			directives := strings.Builder{}
+			directives.WriteString(authorities)
+			for i := range n {
+				fmt.Fprintf(&directives, "failover n%d.example.org 192.0.2.%d:443 192.0.2.%d:443\n", i, i%100, 100+i%100)
+			}
+			f := serving(b, directives.String(), nil)
+			f.transfers = newTransfers(f.block, "test", []string{"example.org."}, nil, nil)
+			o := (*f.transfers.outgoing.Load())["example.org."]
+			for b.Loop() {
+				turn(f.pools[0], []string{"++", "-+"}[b.N%2])
+				if _, _, err := f.transfers.update(o, moved); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
