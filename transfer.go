@@ -49,7 +49,8 @@ type transfers struct {
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 
-	mu sync.Mutex // guards the writing of outgoing
+	mu    sync.Mutex         // guards the writing of outgoing, and
+	pools map[*livePool]bool // what has moved since the last edition; nil: anything may have
 }
 
 // newTransfers makes the transfers of a block that has the transfer plugin. zones are those of the server block.
@@ -146,10 +147,39 @@ func (t *transfers) close() {
 }
 
 // moved implements outlet.
-func (t *transfers) moved(*livePool) { t.changed() }
+func (t *transfers) moved(p *livePool) {
+	t.mu.Lock()
+	if t.pools != nil {
+		t.pools[p] = true
+	}
+	t.mu.Unlock()
+	t.poke()
+}
 
-// changed has new editions made soon.
+// changed has new editions made of which anything may be new.
 func (t *transfers) changed() {
+	t.doubt()
+	t.poke()
+}
+
+// doubt takes note that it is not known what has changed.
+func (t *transfers) doubt() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pools = nil
+}
+
+// taken are the pools that have moved since it was called last; none: anything may have changed.
+func (t *transfers) taken() []*livePool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	pools := slices.Collect(maps.Keys(t.pools))
+	t.pools = make(map[*livePool]bool)
+	return pools
+}
+
+// poke has new editions made soon.
+func (t *transfers) poke() {
 	select {
 	case t.wake <- struct{}{}:
 	default:
@@ -185,13 +215,19 @@ func (t *transfers) run(ctx context.Context) {
 
 // publish makes new editions where something has changed, and tells the secondaries.
 func (t *transfers) publish(ctx context.Context, why occasion) {
+	only := t.taken()
 	if why == reviewed {
 		t.discover()
+		only = nil
 	}
 	for _, o := range *t.outgoing.Load() {
-		e, _, err := t.update(o, why)
-		if err != nil || len(e.sets[setKey{o.apex, dns.TypeNS}]) == 0 {
-			continue // whoever asks is told why
+		e, _, err := t.update(o, why, only...)
+		if err != nil { // whoever asks is told why
+			t.doubt()
+			continue
+		}
+		if len(e.sets[setKey{o.apex, dns.TypeNS}]) == 0 {
+			continue
 		}
 		if serial := e.soa.Serial; o.isUntold(serial) {
 			go o.tell(ctx, t.notify, serial)

@@ -366,13 +366,14 @@ func TestTransferIncrements(t *testing.T) {
 			for i := range 2000 {
 				text += fmt.Sprintf(", n%d.example.org. 3600 A 192.0.2.%d", i, i%250)
 			}
+			text += ", six.example.org. 3600 CNAME mail.example.org."
 			for range rng.IntN(5) {
 				text += fmt.Sprintf(", x%d.example.org. 3600 A 192.0.2.1", rng.IntN(100))
 			}
 			return text
 		}
 		l.has(t, "example.org.", 1, file())
-		p := w.startPrimary(t, l, twoNames+"backup 192.0.2.3:443\n}\nfailover six.example.org [2001:db8::1]:443 192.0.2.4:443 {\nfallback none\n}")
+		p := w.startPrimary(t, l, twoNames+"backup 192.0.2.3:443\n}\nfailover six.example.org [2001:db8::1]:443 192.0.2.4:443 {\nfallback next\n}")
 		all := []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "2001:db8::1"}
 		var r replica
 		if rrs, err := p.transfers.transfer("example.org.", 0); err != nil || r.take(rrs) != nil {
@@ -403,6 +404,11 @@ func TestTransferIncrements(t *testing.T) {
 			slices.Sort(want.records)
 			if r.serial != want.serial || !slices.Equal(r.records, want.records) {
 				t.Fatalf("Step %d: IXFR leads to another zone than AXFR", i)
+			}
+			wait(together)
+			o := (*p.transfers.outgoing.Load())["example.org."]
+			if deleted, added := difference(o.current.sets, p.transfers.compose(o, false, nil)); len(deleted)+len(added) > 0 {
+				t.Fatalf("Step %d: of what is answered now\n%v\nis missing, and this is too much:\n%v", i, added, deleted)
 			}
 		}
 		if largest == 0 || largest > 100 {
@@ -618,9 +624,12 @@ func BenchmarkEdition(b *testing.B) {
 			f := serving(b, directives.String(), nil)
 			f.transfers = newTransfers(f.block, "test", []string{"example.org."}, nil, nil)
 			o := (*f.transfers.outgoing.Load())["example.org."]
-			for b.Loop() {
-				turn(f.pools[0], []string{"++", "-+"}[b.N%2])
-				if _, _, err := f.transfers.update(o, moved); err != nil {
+			if _, _, err := f.transfers.update(o, moved); err != nil {
+				b.Fatal(err)
+			}
+			for i := 0; b.Loop(); i++ {
+				turn(f.pools[0], []string{"++", "-+"}[i%2])
+				if _, _, err := f.transfers.update(o, moved, f.pools[0]); err != nil {
 					b.Fatal(err)
 				}
 			}
