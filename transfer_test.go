@@ -407,7 +407,10 @@ func TestTransferIncrements(t *testing.T) {
 			}
 			wait(together)
 			o := (*p.transfers.outgoing.Load())["example.org."]
-			if deleted, added := difference(o.current.sets, p.transfers.compose(o, false, nil)); len(deleted)+len(added) > 0 {
+			o.history.mu.Lock()
+			deleted, added := difference(o.current.sets, p.transfers.compose(o, false, nil))
+			o.history.mu.Unlock()
+			if len(deleted)+len(added) > 0 {
 				t.Fatalf("Step %d: of what is answered now\n%v\nis missing, and this is too much:\n%v", i, added, deleted)
 			}
 		}
