@@ -205,7 +205,12 @@ func (o *outgoing) tell(ctx context.Context, notify func(zone string) error, ser
 		}
 		select {
 		case <-time.After(wait):
-		case <-ctx.Done():
+		case <-ctx.Done(): // the next generation takes it up
+			o.mu.Lock()
+			if o.told == serial {
+				o.told = 0
+			}
+			o.mu.Unlock()
 			return
 		}
 	}

@@ -171,19 +171,22 @@ const twoNames = "failover www.example.org *.apps.example.org a=192.0.2.1:443 b=
 func TestTransferOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		p := w.startPrimary(t, new(library), authorities+"failover ns.example.org 192.0.2.53:53\n"+twoNames+"}")
+		p := w.startPrimary(t, new(library), authorities+"failover ns.example.org 192.0.2.53:53\n"+twoNames+"backup c=192.0.2.3:443\n}")
 		w.set("down", "192.0.2.1")
 		wait(wayDown)
 		want := `*.apps.example.org. 6 A 192.0.2.2
 *.apps.example.org. 6 HTTPS 1 . alpn="h2" ipv4hint="192.0.2.2"
 _http._tcp.www.example.org. 6 SRV 0 1 443 b.www.example.org.
+_http._tcp.www.example.org. 6 SRV 1 1 443 c.www.example.org.
 a.www.example.org. 60 A 192.0.2.1
 b.www.example.org. 60 A 192.0.2.2
+c.www.example.org. 60 A 192.0.2.3
 example.org. 3600 NS ns.example.org.
 example.org. 3600 NS ns1.example.net.
 ns.example.org. 7 A 192.0.2.53
 www.example.org. 6 A 192.0.2.2
-www.example.org. 6 HTTPS 1 . alpn="h2" ipv4hint="192.0.2.2"`
+www.example.org. 6 HTTPS 1 . alpn="h2" ipv4hint="192.0.2.2"
+www.example.org. 6 HTTPS 2 c.www.example.org. alpn="h2" ipv4hint="192.0.2.3"`
 		if got := p.axfr(t, "example.org."); got != want {
 			t.Errorf("The zone is\n%s\nwant\n%s", got, want)
 		}
