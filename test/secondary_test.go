@@ -145,7 +145,7 @@ func secondaryConfig(t testing.TB, program string, at place, primary, secret str
 	case "nsd":
 		replace("ports", `192\.0\.2\.53@53\b`, "192.0.2.53@"+port, `(ip-address: .*)@53\b`, "$1@"+at.port)
 		replace("a test", `$`, "    provide-xfr: 0.0.0.0/0 NOKEY\n",
-			`server:`, "server:\n    username: \"\"\n    pidfile: \"\"\n    rrl-ratelimit: 0\n    verbosity: 2")
+			`server:`, "server:\n    username: \"\"\n    pidfile: \"\"\n    rrl-ratelimit: 0\n    verbosity: 1")
 		if secret == "" {
 			replace("no key", `(?m)^key:\n( .*\n)+`, "", `(request-xfr: \S+) .*`, "$1 NOKEY")
 		} else {
@@ -242,6 +242,17 @@ func transfer(m *dns.Msg, addr, from, secret string) ([]dns.RR, error) {
 	return rrs, err
 }
 
+// replace puts another file in the place of one that may be read at any time.
+func replace(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A zone file as README.md serves it is followed by secondaries as README.md has them.
 func TestSecondaries(t *testing.T) {
 	for what, secret := range map[string]string{"with a key": transferSecret, "without": ""} {
@@ -253,13 +264,7 @@ func TestSecondaries(t *testing.T) {
 				for i := range 3000 { // more than one message
 					text += fmt.Sprintf("n%d.many 3600 IN A 127.2.%d.%d\n", i, i/250, i%250)
 				}
-				// The file is read again while it is written.
-				if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.Rename(path+".new", path); err != nil {
-					t.Fatal(err)
-				}
+				replace(t, path, text)
 			}
 			version(2026110101)
 			lines := []string{s.to(), "file " + path + " {\n        reload 200ms\n    }"}
@@ -287,6 +292,25 @@ func TestSecondaries(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// All that README.md has for a zone with secondaries goes together.
+func TestSecondariesShareTheKey(t *testing.T) {
+	var primary string
+	for _, corefile := range corefiles(t, "../README.md") {
+		if strings.Contains(corefile, "tsig {") {
+			primary += corefile
+		}
+	}
+	if strings.Count(primary, transferKey+" "+transferSecret) != 1 {
+		t.Errorf("No Corefile has the key %s %s", transferKey, transferSecret)
+	}
+	for program, conf := range secondaryConf {
+		address := firstOf(`(198\.51\.100\.5\d)`, conf)
+		if !strings.Contains(conf, transferSecret) || !strings.Contains(primary, " "+address) {
+			t.Errorf("%s has another key, or is not told of changes", program)
+		}
 	}
 }
 
