@@ -105,7 +105,7 @@ func TestTransferWithoutNS(t *testing.T) {
 }
 
 // Who is not listed gets nothing, nor does who asks over UDP, or for a name inside the zone.
-func TestTransferRefused(t *testing.T) {
+func TestTransferUnlisted(t *testing.T) {
 	port := lowPort(t, home)
 	s := start(t, "example.org:"+port+" {\n bind 127.0.0.1\n "+upPool(t, "www.example.org")+"\n "+file(t)+"\n transfer {\n to 127.0.0.54\n}\n}")
 	if rrs, err := wholeZone(s.tcp(), "127.0.0.54", ""); err != nil || !slices.Contains(rrs, "www.example.org.\t7\tin\ta\t127.0.0.3") {
@@ -158,7 +158,7 @@ func TestTransferRestart(t *testing.T) {
 					s.stop()
 					turn()
 					s = start(t, corefile)
-					if was, now := serialOf(before), serialOf(zone()); now-was-1 >= 1<<31-1 {
+					if was, now := serialIn(before), serialIn(zone()); now-was-1 >= 1<<31-1 {
 						t.Errorf("The serial of another zone after a restart is %d, before it was %d", now, was)
 					}
 				}
@@ -178,7 +178,7 @@ type editions struct {
 }
 
 func (e *editions) check(how string, zone []dns.RR) {
-	serial, now := serialOf(zone), contents(zone)
+	serial, now := serialIn(zone), contents(zone)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if was := e.known[serial]; was == nil {
@@ -207,7 +207,7 @@ func (e *editions) follow(addr string, stop <-chan struct{}) {
 			if zone == nil {
 				break
 			}
-			changes, err := transfer(new(dns.Msg).SetIxfr("example.org.", serialOf(zone), "ns.", "hostmaster."), addr, home, "")
+			changes, err := transfer(new(dns.Msg).SetIxfr("example.org.", serialIn(zone), "ns.", "hostmaster."), addr, home, "")
 			if e.failed(err) {
 				continue
 			}

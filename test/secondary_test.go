@@ -183,6 +183,17 @@ func (p *peer) serial() uint32 {
 	return soa.Serial
 }
 
+// addressOf is the address that a secondary has of a name, "" where it has none or several. Asked over TCP nobody limits
+// how often, but NSD drops connections when it takes in a zone.
+func addressOf(addr, name string) string {
+	c := &dns.Client{Net: "tcp", Timeout: time.Second}
+	m, _, err := c.Exchange(question(name, dns.TypeA), addr)
+	if err != nil || len(m.Answer) != 1 {
+		return ""
+	}
+	return strings.Join(addresses(m), " ")
+}
+
 // follow waits until each of the secondaries answers as it shall, and says how long that took from now on.
 func (s *secondaries) follow(t testing.TB, what string, within time.Duration, as func(addr string) bool) map[string]time.Duration {
 	t.Helper()
@@ -279,7 +290,7 @@ func TestSecondaries(t *testing.T) {
 				eventually(t, bound, "the file is read", func() bool { return len(said("Successfully reloaded")) > 0 })
 				want := fmt.Sprintf("127.1.0.%d", serial%100)
 				s.follow(t, "the answer is of the new file", 2*time.Second, func(addr string) bool {
-					return slices.Equal(addresses(exchange(t, addr, "tcp", question("version.example.org.", dns.TypeA))), []string{want})
+					return addressOf(addr, "version.example.org.") == want
 				})
 			}
 			whole, err := wholeZone(s.primary, home, secret)

@@ -241,13 +241,13 @@ func TestSecondariesFile(t *testing.T) {
 	r.flips(20)
 	replace(t, path, strings.Replace(peerRest+peerHidden, "2026110101", "2026110102", 1)+"new 60 IN A 192.0.2.99\n")
 	r.follow(t, "the new name", soon, func(addr string) bool {
-		return slices.Equal(addresses(exchange(t, addr, "tcp", question("new.example.org.", dns.TypeA))), []string{"192.0.2.99"})
+		return addressOf(addr, "new.example.org.") == "192.0.2.99"
 	})
 	r.settle("a new zone file")
 	r.flips(2)
 
 	// Another state, and another process for all that the secondaries know.
-	r.server.stop()
+	r.stop()
 	for _, h := range hosts {
 		if h.server == nil {
 			h.start()
@@ -274,14 +274,14 @@ func TestSecondariesAlone(t *testing.T) {
 		r.settle(state.what)
 	}
 	r.flips(6)
-	r.server.stop()
+	r.stop()
 	r.server = start(t, r.corefile)
 	r.settle("a restart")
 	r.flips(2)
 }
 
-// serialOf is the serial of a zone that was transferred.
-func serialOf(rrs []dns.RR) uint32 { return rrs[0].(*dns.SOA).Serial }
+// serialIn is the serial of a zone that was transferred.
+func serialIn(rrs []dns.RR) uint32 { return rrs[0].(*dns.SOA).Serial }
 
 // since is what the primary gives to a secondary that has a serial.
 func (r *rig) since(serial uint32) ([]dns.RR, error) {
@@ -294,15 +294,15 @@ func (r *rig) since(serial uint32) ([]dns.RR, error) {
 func patched(zone, ixfr []dns.RR) ([]dns.RR, error) {
 	latest := ixfr[0].(*dns.SOA)
 	if len(ixfr) == 1 {
-		if latest.Serial != serialOf(zone) {
-			return nil, fmt.Errorf("nothing has changed since %d, it says, at %d", serialOf(zone), latest.Serial)
+		if latest.Serial != serialIn(zone) {
+			return nil, fmt.Errorf("nothing has changed since %d, it says, at %d", serialIn(zone), latest.Serial)
 		}
 		return zone, nil
 	}
 	if second, ok := ixfr[1].(*dns.SOA); !ok {
 		return ixfr, nil
-	} else if second.Serial != serialOf(zone) {
-		return nil, fmt.Errorf("the changes begin at %d, want %d", second.Serial, serialOf(zone))
+	} else if second.Serial != serialIn(zone) {
+		return nil, fmt.Errorf("the changes begin at %d, want %d", second.Serial, serialIn(zone))
 	}
 	now, adding := slices.Clone(zone[1:len(zone)-1]), true
 	var at *dns.SOA
@@ -348,7 +348,7 @@ func TestSecondariesIncrement(t *testing.T) {
 			hosts[0].start()
 		}
 		answers := func(addr string) bool {
-			return slices.Equal(addresses(exchange(t, addr, "tcp", question("www.example.org.", dns.TypeA))), []string{peerMembers[1-i%2]})
+			return addressOf(addr, "www.example.org.") == peerMembers[1-i%2]
 		}
 		eventually(t, bound, "the primary answers the other member", func() bool { return answers(r.primary) })
 		r.follow(t, fmt.Sprintf("Change %d", i), soon, answers)
@@ -365,9 +365,9 @@ func TestSecondariesIncrement(t *testing.T) {
 			}
 		}
 		for _, from := range [][]dns.RR{first, before} {
-			changes, err := r.since(serialOf(from))
+			changes, err := r.since(serialIn(from))
 			if err != nil || len(changes) < 5 || len(changes) > 2+4*(i+1) {
-				t.Fatalf("Change %d: from %d on there are %d records, %v", i, serialOf(from), len(changes), err)
+				t.Fatalf("Change %d: from %d on there are %d records, %v", i, serialIn(from), len(changes), err)
 			}
 			now, err := patched(from, changes)
 			if err != nil {
@@ -378,11 +378,11 @@ func TestSecondariesIncrement(t *testing.T) {
 			}
 		}
 	}
-	now := serialOf(r.zone())
+	now := serialIn(r.zone())
 	if rrs, err := r.since(now); err != nil || len(rrs) != 1 {
 		t.Errorf("Who has the latest gets %d records, %v, want the SOA", len(rrs), err)
 	}
-	for _, serial := range []uint32{serialOf(first) - 1, now - 1<<30} {
+	for _, serial := range []uint32{serialIn(first) - 1, now - 1<<30} {
 		if rrs, err := r.since(serial); err != nil || !slices.Equal(contents(rrs), contents(r.zone())) || len(rrs) < 1000 {
 			t.Errorf("Who has serial %d gets %d records, %v, want the zone", serial, len(rrs), err)
 		}
