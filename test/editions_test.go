@@ -256,7 +256,7 @@ func TestTransferUnderLoad(t *testing.T) {
 	}
 	r := &rig{TB: t, secondaries: places, hosts: hosts, took: make(map[string][]time.Duration)}
 	r.server = start(t, corefile(0))
-	r.secondaries.start(t, "")
+	r.start(t, "")
 	e := &editions{t: t, known: make(map[uint32][]string)}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup

@@ -84,7 +84,7 @@ func newRig(t testing.TB, secret string, hosts []*host, lines ...string) *rig {
 	}
 	r.corefile = r.primaryBlock(append(lines, r.to())...)
 	r.server = start(t, r.corefile)
-	r.secondaries.start(t, secret)
+	r.start(t, secret)
 	t.Cleanup(func() {
 		for program, took := range r.took {
 			slices.Sort(took)
