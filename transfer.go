@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	// together is how long changes are gathered that become one edition. A serial number counts seconds: with one
-	// in each it never runs ahead of the clock, and a restart finds a greater one.
-	together = time.Second
+	// gather is how long changes are waited for that come together: a member may be in many pools. What comes later
+	// waits for the next second, which is the next serial number.
+	gather = 50 * time.Millisecond
 
 	// review is how often the editions are compared with what is answered: TTLs, and what the next plugins have, may
 	// change without a transition.
@@ -186,31 +186,44 @@ func (t *transfers) poke() {
 	}
 }
 
-// run makes new editions, of what has changed within a second one. It begins a second late: at the first start
-// nobody listens yet for those who ask because of a NOTIFY.
+// run makes new editions. It begins late: at the first start nobody listens yet for those who ask because of a NOTIFY.
 func (t *transfers) run(ctx context.Context) {
 	ticker := time.NewTicker(review)
 	defer ticker.Stop()
-	pause := time.NewTimer(together)
-	defer pause.Stop()
-	why := reviewed
-	for {
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			return
-		}
+	for why := reviewed; pause(ctx, max(gather, t.untilNext())); {
 		t.publish(ctx, why)
-		pause.Reset(together)
 		select {
 		case <-t.wake:
 			why = moved
 		case <-ticker.C:
 			why = reviewed
 		case <-ctx.Done():
-			return
 		}
 	}
+}
+
+// pause waits, and says whether there is more to do after that.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// untilNext is how long it is until a new edition may have a greater serial than the latest without running ahead of
+// the clock: else the next process would begin behind it. A clock that is far ahead already is not waited for.
+func (t *transfers) untilNext() time.Duration {
+	now := time.Now()
+	latest := second(now) - 1
+	for _, o := range *t.outgoing.Load() {
+		if clock := o.clock.Load(); isAfter(clock, latest) {
+			latest = clock
+		}
+	}
+	ahead := time.Duration(int32(latest-second(now))) * time.Second // #nosec G115 -- serials wrap
+	return min(ahead, time.Second) + now.Truncate(time.Second).Add(time.Second).Sub(now)
 }
 
 // publish makes new editions where something has changed, and tells the secondaries.
