@@ -25,6 +25,11 @@ func (p *livePool) has(qtype uint16, as *role) bool {
 	return false
 }
 
+// types are the types of records that a pool has for a name in a role.
+func (p *livePool) types(as *role) []uint16 {
+	return slices.DeleteFunc([]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSRV}, func(t uint16) bool { return !p.has(t, as) })
+}
+
 // records are what the pool has for a query, and what goes with it.
 func (p *livePool) records(s *snapshot, q dns.Question, as *role) (answer, extra []dns.RR) {
 	switch {
@@ -93,6 +98,9 @@ func (p *livePool) sets(s *snapshot, name string, as *role) (sets map[uint16][]d
 		sets[dns.TypeA], sets[dns.TypeAAAA] = p.front(owned(s.v4, name)), p.front(owned(s.v6, name))
 		if p.https {
 			sets[dns.TypeHTTPS], _ = p.httpsOf(s, name)
+			if strings.HasPrefix(name, "*.") { // a target would lie below each name that the wildcard is for
+				sets[dns.TypeHTTPS] = slices.DeleteFunc(sets[dns.TypeHTTPS], func(rr dns.RR) bool { return rr.(*dns.HTTPS).Target != "." })
+			}
 		}
 	case as.targets == nil:
 		sets[dns.TypeSRV], _ = s.srvs(name, as.prefix)
@@ -187,8 +195,12 @@ func (e *existing) ofApex() bool {
 // own is the answer where the next plugin has none.
 func (e *existing) own() *dns.Msg {
 	m := negative(e.query, e.zone, dns.RcodeSuccess)
-	if e.ofApex() {
+	q := e.query.Question[0]
+	switch {
+	case e.ofApex():
 		m.Answer, m.Ns = m.Ns, nil
+	case q.Qtype == dns.TypeNS && len(e.zone.ns) > 0 && strings.EqualFold(q.Name, e.zone.origin):
+		m.Answer, m.Ns = e.zone.nameservers(q.Name), nil
 	}
 	return m
 }

@@ -51,13 +51,14 @@ type config struct {
 	specs    []probe.Spec // of probes
 	settings monitor.Settings
 	startup  time.Duration
-	from     bool                // an overlay: the addresses are what the next plugins answer
-	allow    []netip.Prefix      // of an overlay: what may be probed; nil: see allowed
-	limit    int                 // of an overlay: how many addresses it keeps
-	services []string            // with SRV records: what stands before a name
-	https    bool                // there are HTTPS records,
-	params   []dns.SVCBKeyValue  // with these parameters
-	updates  []update            // of the server block
+	from     bool               // an overlay: the addresses are what the next plugins answer
+	allow    []netip.Prefix     // of an overlay: what may be probed; nil: see allowed
+	limit    int                // of an overlay: how many addresses it keeps
+	services []string           // with SRV records: what stands before a name
+	https    bool               // there are HTTPS records,
+	params   []dns.SVCBKeyValue // with these parameters
+	updates  []update           // of the server block
+	authority
 	tierAt   []position          // of each tier
 	said     map[string]property // the properties of this directive, the latest of each word
 	position position
@@ -107,6 +108,8 @@ var properties = map[string]struct {
 	"ttl":      {"MIN [MAX]", (*config).ttl},
 	"srv":      {"SERVICE...", (*config).srv},
 	"https":    {"[PARAM...]", (*config).bindings},
+	"soa":      {"MNAME RNAME", (*config).soa},
+	"ns":       {"NAME...", (*config).nameservers},
 	"startup":  {"DURATION", duration(0, 10*time.Minute, func(c *config) *time.Duration { return &c.startup })},
 	"allow":    {"CIDR...", (*config).allowed},
 	"limit":    {"COUNT", (*config).limited},
@@ -122,7 +125,7 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 	base := defaults()
 	var own []directive
 	for _, d := range directives {
-		if d.ofPool() {
+		if len(d.args) > 0 || slices.ContainsFunc(d.properties, ofMembers) {
 			own = append(own, d)
 			continue
 		}
@@ -148,6 +151,10 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 	configs := make([]*config, 0, len(own))
 	names, overlays := make(map[string]position), make(map[string]position)
 	for _, d := range own {
+		if i := slices.IndexFunc(d.properties, ofBlock); i >= 0 {
+			p := d.properties[i]
+			return nil, p.errorf("%s in a pool, want it with the defaults of the server block, in a failover without NAME", p.word)
+		}
 		read, taken := base.own, names
 		if slices.ContainsFunc(d.properties, func(p property) bool { return p.word == "from" }) {
 			read, taken = base.overlay, overlays
@@ -188,13 +195,54 @@ func (c *config) derive(taken map[string]position) error {
 	return nil
 }
 
-// ofPool says whether a directive is that of a pool or an overlay, and not of the defaults.
-func (d *directive) ofPool() bool {
-	return len(d.args) > 0 || slices.ContainsFunc(d.properties, ofMembers)
-}
+// ofBlock says whether a property belongs to a server block as a whole, and stands with its defaults.
+func ofBlock(p property) bool { return p.word == "soa" || p.word == "ns" || p.word == "update" }
 
 // ofMembers says whether a property belongs to one pool and cannot be a default.
 func ofMembers(p property) bool { return p.word == "primary" || p.word == "backup" || p.word == "from" }
+
+// soa reads whom the SOA names.
+func (c *config) soa(p property) error {
+	if err := p.takes(2); err != nil {
+		return err
+	}
+	if len(p.args) < 2 {
+		return p.errorf("soa %q without an RNAME, want soa MNAME RNAME, such as ns1.example.org hostmaster.example.org", p.args[0])
+	}
+	names, err := p.names()
+	if err == nil {
+		c.mname, c.rname = names[0], names[1]
+	}
+	return err
+}
+
+// nameservers reads the names of NS records.
+func (c *config) nameservers(p property) (err error) {
+	c.ns, err = p.names()
+	return err
+}
+
+// names reads the values of a property as names of hosts, each of which may stand there once.
+func (p property) names() ([]string, error) {
+	names := make([]string, 0, len(p.args))
+	for _, arg := range p.args {
+		name, err := parseName(arg)
+		if err != nil {
+			return nil, p.errorf("%s: %v", p.word, err)
+		}
+		if strings.Contains(arg, "@") {
+			return nil, p.errorf("%s %q, want it with a dot for the @, as in the SOA record", p.word, arg)
+		}
+		if isAddress(arg) || strings.HasPrefix(name, "*") || name == "." {
+			return nil, p.errorf("%s %q, want the name of a host", p.word, arg)
+		}
+		if p.word == "ns" && slices.Contains(names, name) {
+			return nil, p.errorf("ns %q stands there twice", arg)
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
 
 // own is the config of a directive that has a pool of its own; c holds the defaults.
 func (c config) own(d directive, zones []string, root string, taken map[string]position) (*config, error) {
@@ -345,9 +393,6 @@ func (c *config) read(d directive) error {
 		}
 		if len(p.args) == 0 && !strings.HasPrefix(known.usage, "[") {
 			return p.errorf("%s without a value, want %s %s", p.word, p.word, known.usage)
-		}
-		if p.word == "update" && d.ofPool() {
-			return p.errorf("update %q in a pool, want it in the failover without NAME that sets the defaults", p.args[0])
 		}
 		if err := known.apply(c, p); err != nil {
 			return err

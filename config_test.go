@@ -495,7 +495,7 @@ func TestSetupErrors(t *testing.T) {
 func TestConfigWrong(t *testing.T) {
 	const (
 		addr     = "want one such as 192.0.2.10, 192.0.2.10:443 or [2001:db8::10]:443"
-		words    = "want one of allow, answer, backup, fall, fallback, from, hold, https, interval, limit, min, order, prefer, primary, probe, recheck, rise, srv, startup, timeout, ttl, update"
+		words    = "want one of allow, answer, backup, fall, fallback, from, hold, https, interval, limit, min, ns, order, prefer, primary, probe, recheck, rise, soa, srv, startup, timeout, ttl, update"
 		kinds    = "want one of http, https, tcp, tls"
 		unicast  = "is not the address of one host, want a unicast address"
 		label    = "want a host name label: letters, digits and hyphens"
@@ -539,8 +539,8 @@ func TestConfigWrong(t *testing.T) {
 		{into("192.0.2.53 example.org\nupdate 192.0.2.53:53 example.org. key"), 3, `update "192.0.2.53:53" "example.org." stands here twice, first in line 2`},
 		{into("192.0.2.53 example.net"), 2, `update of zone "example.net.", in which no pool of this server block has a name, want a zone with one`},
 		{into("192.0.2.53 example.org\nupdate 192.0.2.53 www.example.org"), 2, `update of zone "example.org.", in which no pool of this server block has a name, want a zone with one`},
-		{inBlock("update 192.0.2.53 example.org"), 2, `update "192.0.2.53" in a pool, want it in the failover without NAME that sets the defaults`},
-		{over("from next\nupdate 192.0.2.53 example.org"), 4, `update "192.0.2.53" in a pool, want it in the failover without NAME that sets the defaults`},
+		{inBlock("update 192.0.2.53 example.org"), 2, `update in a pool, want it with the defaults of the server block, in a failover without NAME`},
+		{over("from next\nupdate 192.0.2.53 example.org"), 4, `update in a pool, want it with the defaults of the server block, in a failover without NAME`},
 		{inBlock("allow 192.0.2.0/24"), 2, `allow "192.0.2.0/24" in a pool with addresses of its own, want it beside from next`},
 		{inBlock("limit 100"), 2, `limit "100" in a pool with addresses of its own, want it beside from next`},
 		{over("from file"), 3, `from "file", want next`},
@@ -874,6 +874,8 @@ func TestConfigProperties(t *testing.T) {
 		"limit":    {"from next\nlimit 5", "limit 0"},
 		"srv":      {"srv http sip/udp", "srv http/sctp"},
 		"https":    {`https alpn="h2,h3" mandatory=alpn`, "https h2"},
+		"soa":      {"soa ns1.example.net hostmaster.example.org", "soa ns1.example.net"},
+		"ns":       {"ns ns1.example.net ns2.example.net", "ns 192.0.2.53"},
 		"update":   {"update 192.0.2.53 example.org", "update east example.org"},
 	}
 	if got, want := slices.Sorted(maps.Keys(examples)), slices.Sorted(maps.Keys(properties)); !slices.Equal(got, want) {
@@ -885,14 +887,14 @@ func TestConfigProperties(t *testing.T) {
 			members = ""
 			e.right += "\nprobe tcp://:80"
 		}
-		directive := "failover www.example.org " + members + " {\n%s\n}"
-		if word == "update" { // is for a whole server block
-			directive = "failover {\n%s\n}\n" + www
+		pool := "failover www.example.org " + members + " {\n%s\n}"
+		if ofBlock(property{word: word}) {
+			pool = "failover {\n%s\n}\nfailover www.example.org " + members
 		}
-		if _, err := configured(fmt.Sprintf(directive, e.right), "example.org"); err != nil {
+		if _, err := configured(fmt.Sprintf(pool, e.right), "example.org"); err != nil {
 			t.Errorf("Right property %q is refused: %v", e.right, err)
 		}
-		_, err := configured(fmt.Sprintf(directive, e.wrong), "example.org")
+		_, err := configured(fmt.Sprintf(pool, e.wrong), "example.org")
 		if err == nil {
 			t.Errorf("Wrong property %q is accepted", e.wrong)
 			continue

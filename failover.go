@@ -4,7 +4,9 @@ package failover
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"sync"
 
 	"github.com/coredns-failover/failover/plugin/pool"
 
@@ -34,7 +36,8 @@ type block struct {
 	names      *names   // never written to after setup, nor is
 	overlays   overlays // this
 	pools      []*livePool
-	bypass     []string
+	bypass     func() []string // see CacheBypassZones
+	transfers  *transfers      // nil: there is no transfer plugin, or nothing has started yet
 	generation *generation
 
 	// zonesBelow says whether plugins further down the chain know zones of their own, so that a name
@@ -58,13 +61,13 @@ func newBlock(g *generation, configs []*config, zones []string, key string) *blo
 		pools = append(pools, newLivePool(c, key))
 		all = append(all, c.names...)
 	}
-	inZone := func(origin string) *zone { return g.zone(zoneKey{key, origin}) }
+	inZone := func(origin string) *zone { return g.zone(zoneKey{key, origin}, configs[0].authority) }
 	g.pools, g.overlays = append(g.pools, pools...), append(g.overlays, over...)
 	return &block{
 		names:      makeNames(pools, zones, inZone),
 		overlays:   makeOverlays(over, zones, inZone),
 		pools:      pools,
-		bypass:     bypassZones(all),
+		bypass:     sync.OnceValue(func() []string { return bypassZones(all) }),
 		generation: g,
 	}
 }
@@ -82,11 +85,13 @@ func (f Failover) Name() string { return "failover" }
 
 // ServeDNS implements the plugin.Handler interface.
 func (f Failover) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	if r.Opcode != dns.OpcodeQuery || len(r.Question) != 1 || r.Question[0].Qclass != dns.ClassINET ||
-		r.Question[0].Qtype == dns.TypeAXFR || r.Question[0].Qtype == dns.TypeIXFR {
+	if r.Opcode != dns.OpcodeQuery || len(r.Question) != 1 || r.Question[0].Qclass != dns.ClassINET {
 		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
 	}
 	name := strings.ToLower(r.Question[0].Name)
+	if qtype := r.Question[0].Qtype; qtype == dns.TypeAXFR || qtype == dns.TypeIXFR {
+		return f.serveTransfer(ctx, w, r, name)
+	}
 	e := f.names.find(name)
 	if e == nil {
 		return f.serveUnknown(ctx, w, r, name)
@@ -95,6 +100,16 @@ func (f Failover) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		return f.serveOther(ctx, w, r, name, e.zone)
 	}
 	return f.servePool(ctx, w, r, name, e.zone, e.pool, e.as)
+}
+
+// serveTransfer leaves a transfer to the next plugins, which ask for the zone by Transfer. What nobody may have is
+// refused.
+func (f Failover) serveTransfer(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string) (int, error) {
+	rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+	if errors.Is(err, errNoNS) || f.names.find(name) != nil && err != nil && isUnknown(rcode, err) {
+		return dns.RcodeRefused, nil
+	}
+	return rcode, err
 }
 
 // servePool answers a query for a name of a pool, or one that is made of it.
@@ -108,7 +123,7 @@ func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Ms
 	s := p.now.Load()
 	p.counted.add(ctx, p.names[0], s.tier)
 	if s.choice.Reply == pool.Next {
-		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+		return plugin.NextOrFailure(f.Name(), f.Next, ctx, f.numbered(w), r)
 	}
 	return f.reply(ctx, w, r, name, z, p.answer(r, z, s, as))
 }
@@ -135,6 +150,9 @@ func (f Failover) zoneSOA(ctx context.Context, w dns.ResponseWriter, r *dns.Msg,
 		return nil
 	}
 	soa := f.soaBelow(ctx, w, r, z.origin, false)
+	if soa != nil && f.transfers != nil {
+		soa = f.transfers.number(soa, false)
+	}
 	if soa != nil {
 		soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl, z.ttl)
 	}
@@ -177,10 +195,19 @@ func (f Failover) next(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, na
 	return plugin.NextOrFailure(f.Name(), f.Next, ctx, f.under(ctx, w, r, name), r)
 }
 
-// under is w, or a writer to it that puts right what an overlay covers.
+// under is w, or a writer to it that puts right what an overlay covers, and what goes out to secondaries.
 func (f Failover) under(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string) dns.ResponseWriter {
+	w = f.numbered(w)
 	if c := f.overlays.find(name); c != nil {
 		return &overlaid{ResponseWriter: w, covered: c, ctx: ctx, query: r, next: f.Next}
+	}
+	return w
+}
+
+// numbered is w, or a writer to it that gives SOA records the serial numbers that go out.
+func (f Failover) numbered(w dns.ResponseWriter) dns.ResponseWriter {
+	if f.transfers != nil {
+		return &numbered{ResponseWriter: w, transfers: f.transfers}
 	}
 	return w
 }
@@ -244,4 +271,4 @@ func (f Failover) Ready() bool { return f.generation.answering() }
 
 // CacheBypassZones implements the cache.ZoneBypasser interface: a transition has to show in the very
 // next answer.
-func (f Failover) CacheBypassZones() []string { return f.bypass }
+func (f Failover) CacheBypassZones() []string { return f.bypass() }

@@ -227,8 +227,8 @@ func TestServeDNS(t *testing.T) {
 		{"badexample.org. A", "SERVFAIL unwritten: plugin/failover: no next plugin found"},
 		{`www\.example.org. A`, "SERVFAIL unwritten: plugin/failover: no next plugin found"},
 		{"www.example.org. A ch", "SERVFAIL unwritten: plugin/failover: no next plugin found"},
-		{"www.example.org. AXFR", "SERVFAIL unwritten: plugin/failover: no next plugin found"},
-		{"www.example.org. IXFR", "SERVFAIL unwritten: plugin/failover: no next plugin found"},
+		{"www.example.org. AXFR", "REFUSED unwritten"},
+		{"www.example.org. IXFR", "REFUSED unwritten"},
 		{"www.example.org. SOA notify", "SERVFAIL unwritten: plugin/failover: no next plugin found"},
 		{"www.example.org. SOA update", "SERVFAIL unwritten: plugin/failover: no next plugin found"},
 		{"www.example.org. A two", "SERVFAIL unwritten: plugin/failover: no next plugin found"},
@@ -933,7 +933,7 @@ func TestZoneSerial(t *testing.T) {
 	if got := z.soa("WWW.Example.Org.").Hdr.Name; got != "Example.Org." {
 		t.Errorf("Owner is %s, want the case of the query", got)
 	}
-	root := newZone(".", new(serial)).soa("www.example.org.")
+	root := newZone(".", authority{}, new(serial)).soa("www.example.org.")
 	if root.Hdr.Name != "." || root.Ns != "ns.dns." || root.Mbox != "hostmaster." {
 		t.Errorf("SOA of the root is %s", root)
 	}

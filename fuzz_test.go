@@ -143,8 +143,8 @@ func checkConfigs(t *testing.T, configs []*config, zones []string) {
 				t.Errorf("Name is %q in %v", name, zones)
 			}
 			taken[name] = true
-			if zoneOf(strings.TrimPrefix(name, "*."), b.bypass) == "" && name != "*." {
-				t.Errorf("Name %q is not in the bypass %v", name, b.bypass)
+			if zoneOf(strings.TrimPrefix(name, "*."), b.bypass()) == "" && name != "*." {
+				t.Errorf("Name %q is not in the bypass %v", name, b.bypass())
 			}
 		}
 	}

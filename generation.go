@@ -74,11 +74,11 @@ func (r *registry) newGeneration() *generation {
 // answers in it.
 type zoneKey struct{ block, origin string }
 
-// zone returns the generation's zone of an origin in a server block.
-func (g *generation) zone(key zoneKey) *zone {
+// zone returns the generation's zone of an origin in a server block, for which by is responsible.
+func (g *generation) zone(key zoneKey, by authority) *zone {
 	z := g.zones[key]
 	if z == nil {
-		z = newZone(key.origin, process.serial(key))
+		z = newZone(key.origin, by, process.serial(key))
 		g.zones[key] = z
 	}
 	return z

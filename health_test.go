@@ -382,8 +382,9 @@ func TestCombine(t *testing.T) {
 	}
 }
 
-// logged has the log kept until the test ends, and returns the lines of this plugin.
-func logged(t *testing.T) func() []string {
+// logged has the log kept until the test ends, and returns the lines of this plugin: those of transitions, and
+// where that is said, warnings.
+func logged(t *testing.T, others ...string) func() []string {
 	t.Helper()
 	var kept struct {
 		sync.Mutex
@@ -401,6 +402,9 @@ func logged(t *testing.T) func() []string {
 		var lines []string
 		for line := range strings.Lines(kept.String()) {
 			_, words, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "[INFO] plugin/failover: ")
+			if !ok && slices.Contains(others, "warnings") {
+				_, words, ok = strings.Cut(strings.TrimSuffix(line, "\n"), "[WARNING] plugin/failover: ")
+			}
 			if !ok {
 				t.Errorf("Line %q, want no other than those of transitions", line)
 			}

@@ -75,6 +75,19 @@ func (w *overlaid) revised(m *dns.Msg) *dns.Msg {
 	return r
 }
 
+// revised is a set of the zone that the next plugins have, as it is answered. Not ok: no zone can say it.
+func (c *covered) revised(rrs []dns.RR, signed bool) (revised []dns.RR, ok bool) {
+	rtype := rrs[0].Header().Rrtype
+	w := &overlaid{covered: c, query: new(dns.Msg).SetQuestion(rrs[0].Header().Name, rtype)}
+	v := revision{overlaid: w, version: w.version.Load(), table: *w.known.Load(), still: true}
+	s := &recordSet{given: rrs, signed: signed}
+	v.set(s, rtype)
+	if reply := c.Fallback.Reply; len(s.rrs) == 0 && (reply == pool.ServFail || reply == pool.Refused) {
+		return nil, false
+	}
+	return s.rrs, true
+}
+
 // hasTarget says whether a record has a name in it whose addresses go with it.
 func hasTarget(rr dns.RR) bool {
 	switch rr.Header().Rrtype {
@@ -94,6 +107,7 @@ type revision struct {
 	tier      string                // that a set of the type asked for came from; "": there was none
 	denied    *dns.RR_Header        // of the set that is not to be had; nil: none
 	extended  *dns.EDNS0_EDE        // what is said about the set; nil: nothing
+	still     bool                  // the order does not turn
 }
 
 // setKey tells the sets of records in a section apart.
@@ -269,10 +283,20 @@ type judgement struct {
 
 // turn is the number of this answer of a set.
 func (v *revision) turn(s *recordSet) uint32 {
-	if v.Order != pool.Cyclic {
+	if v.Order != pool.Cyclic || v.still {
 		return 0
 	}
 	return v.recent.turn(s.given[0].Header())
+}
+
+// sift is the overlay's [pool.Pool.Sift].
+func (v *revision) sift(addrs []netip.Addr, health []pool.Health, n uint32) (places []int, used int, ttl time.Duration) {
+	p := &v.Pool
+	if v.still && p.Order == pool.Random {
+		fixed := v.Pool
+		fixed.Order, p = pool.Fixed, &fixed
+	}
+	return p.Sift(addrs, health, n)
 }
 
 // judge has the overlay choose among addresses. n tells one answer from the next.
@@ -285,7 +309,7 @@ func (v *revision) judge(addrs []netip.Addr, n uint32) judgement {
 		j.steady = j.steady && v.table[a] != nil && h.Held == 0
 	}
 	var reliable time.Duration
-	if j.places, j.used, reliable = v.Sift(addrs, health, n); probed {
+	if j.places, j.used, reliable = v.sift(addrs, health, n); probed {
 		j.ttl = uint32(reliable / time.Second) // #nosec G115 -- a week at most
 	}
 	return j
@@ -360,7 +384,7 @@ func (v *revision) others(s *recordSet, owner *dns.RR_Header) {
 		}
 	}
 	health := slices.Repeat([]pool.Health{{Up: true}}, len(addrs))
-	places, used, _ := v.Sift(addrs, health, v.recent.turn(owner))
+	places, used, _ := v.sift(addrs, health, v.turn(s))
 	s.rrs = records(owner.Name, addrs, s.ttl)
 	s.pick(v.cut(places, used))
 	s.reordered = true

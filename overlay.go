@@ -47,6 +47,7 @@ type overlay struct {
 	version atomic.Uint64                         // of all that an answer depends on
 	recent  recent
 	counted counters
+	changed func() // told when an address comes or goes; nil: nobody is
 
 	// These count what is passed on without being probed.
 	notAllowed, overflowed atomic.Uint64
@@ -371,6 +372,9 @@ func (o *overlay) believe(f *found) *memberState {
 	}
 	f.belief.Store(b)
 	o.version.Add(1)
+	if o.changed != nil && (before == nil || before.status != b.status || !before.until.Equal(b.until)) {
+		o.changed()
+	}
 	if f.unsure && s.status != monitor.Unknown {
 		f.unsure = false
 		if o.unsure--; o.unsure == 0 {

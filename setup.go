@@ -9,6 +9,7 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/transfer"
 )
 
 func init() { plugin.Register("failover", setup) }
@@ -26,7 +27,16 @@ func setup(c *caddy.Controller) error {
 	}
 
 	all := corefileOf(c)
-	b := newBlock(all.generation, configs, zones, all.key(c.ServerBlockKeys))
+	key := all.key(c.ServerBlockKeys)
+	b := newBlock(all.generation, configs, zones, key)
+	ofPools := b.bypass
+	b.bypass = func() []string {
+		if server.Handler("transfer") == nil {
+			return ofPools()
+		}
+		// Whoever asks for the SOA because of a NOTIFY has to see the new serial. A zone of all names is left to cache.
+		return slices.Concat(ofPools(), slices.DeleteFunc(slices.Clone(zones), func(z string) bool { return z == "." }))
+	}
 	at := directives[0].position
 	all.blocks = append(all.blocks, func() error {
 		if server.Handler("loadbalance") != nil {
@@ -39,6 +49,10 @@ func setup(c *caddy.Controller) error {
 			return plugin.Error("failover", err)
 		}
 		b.zonesBelow, b.soasBelow = zonesBelow(server), soasBelow(server)
+		if t, ok := server.Handler("transfer").(*transfer.Transfer); ok {
+			b.transfers = newTransfers(b, key, zones, handlersBelow(server), t.Notify)
+			b.feed(b.transfers)
+		}
 		if server.ViewName != "" { // known only now
 			for _, p := range b.pools {
 				p.title += " (view " + server.ViewName + ")"

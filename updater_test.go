@@ -47,12 +47,6 @@ func (w *world) willWriteTo(t *testing.T, d *ddns, before *generation, directive
 	return g, f
 }
 
-// wait lets time pass.
-func wait(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
-}
-
 const (
 	writing = "failover {\nupdate 192.0.2.53 example.org\n}\n"
 	oneDay  = 24 * time.Hour

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"math"
 	"sync/atomic"
 	"time"
@@ -11,23 +12,45 @@ import (
 // zone is a zone that the pools of a generation make answers in.
 type zone struct {
 	origin string
-	ns     string // the MNAME and
-	mbox   string // the RNAME of its SOA
+	authority
 	ttl    uint32 // of negative answers: the least that any answer of its pools has, in seconds
 	serial *serial
 }
 
-// newZone makes a zone without pools. Its SOA names the same hosts as those of CoreDNS's other plugins
-// that invent one, as far as these fit into a name.
-func newZone(origin string, s *serial) *zone {
-	z := &zone{origin: origin, ns: "ns.dns." + origin, mbox: "hostmaster." + origin, ttl: math.MaxUint32, serial: s}
+// authority is who is responsible for a zone.
+type authority struct {
+	mname, rname string   // of the SOA; "": the zone says
+	ns           []string // its name servers; none: it has no NS records, and is for no secondary
+}
+
+// nsTTL is the TTL of NS records, in seconds: they change when the operator says so.
+const nsTTL = 3600
+
+// newZone makes a zone without pools. What its SOA does not say is the first name server, and the hosts that
+// CoreDNS's other plugins name that invent one, as far as these fit into a name.
+func newZone(origin string, by authority, s *serial) *zone {
+	z := &zone{origin: origin, authority: by, ttl: math.MaxUint32, serial: s}
+	mname, rname := "ns.dns."+origin, "hostmaster."+origin
 	if origin == "." {
-		z.ns, z.mbox = "ns.dns.", "hostmaster."
+		mname, rname = "ns.dns.", "hostmaster."
 	}
-	if _, ok := dns.IsDomainName(z.mbox); !ok {
-		z.ns, z.mbox = origin, origin
+	if _, ok := dns.IsDomainName(rname); !ok {
+		mname, rname = origin, origin
 	}
+	if len(z.ns) > 0 {
+		mname = z.ns[0]
+	}
+	z.mname, z.rname = cmp.Or(z.mname, mname), cmp.Or(z.rname, rname)
 	return z
+}
+
+// nameservers are the zone's NS records.
+func (z *zone) nameservers(owner string) []dns.RR {
+	rrs := make([]dns.RR, len(z.ns))
+	for i, name := range z.ns {
+		rrs[i] = &dns.NS{Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: nsTTL}, Ns: name}
+	}
+	return rrs
 }
 
 // serial is the serial number of a zone: the second of the latest change, counted from 1970. The generations
@@ -62,13 +85,17 @@ func isAfter(a, b uint32) bool { return a-b-1 < 1<<31-1 }
 // soa is the zone's SOA record for an answer to qname, as it was written in the query: the owner
 // keeps its case. Its TTL and its MINIMUM are those of negative answers (RFC 2308, section 5).
 func (z *zone) soa(qname string) *dns.SOA {
+	refresh, retry := uint32(7200), uint32(1800) // as CoreDNS's other plugins have it that invent an SOA
+	if len(z.ns) > 0 {
+		refresh, retry = 60, 10 // a NOTIFY that is lost must not cost a secondary hours
+	}
 	return &dns.SOA{
 		Hdr:     dns.RR_Header{Name: suffix(qname, z.origin), Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: z.ttl},
-		Ns:      z.ns,
-		Mbox:    z.mbox,
+		Ns:      z.mname,
+		Mbox:    z.rname,
 		Serial:  z.serial.Load(),
-		Refresh: 7200, // these three are the values of CoreDNS's other plugins that invent an SOA
-		Retry:   1800,
+		Refresh: refresh,
+		Retry:   retry,
 		Expire:  86400,
 		Minttl:  z.ttl,
 	}

@@ -33,7 +33,7 @@ func shown(t testing.TB, begins string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile(`(?ms)^~~~ \w+\n(` + regexp.QuoteMeta(begins) + `.*?)^~~~$`).FindSubmatch(page)
+	m := regexp.MustCompile(`(?ms)^~~~ \S+\n(` + regexp.QuoteMeta(begins) + `.*?)^~~~$`).FindSubmatch(page)
 	if m == nil {
 		t.Fatalf("README.md has no block that begins with %q", begins)
 	}
@@ -56,7 +56,7 @@ func swap(t testing.TB, text string, pairs ...string) string {
 func bindPrimary(t testing.TB, at place, options string) string {
 	t.Helper()
 	at.file(t, "db.example.org", updateZone)
-	return swap(t, shown(t, "options {\n"), "/var/cache/bind", at.dir,
+	return swap(t, shown(t, "options {\n    directory \"/var/cache/bind\";\n    listen-on { 192.0.2.53; };\n"), "/var/cache/bind", at.dir,
 		"listen-on { 192.0.2.53; };", fmt.Sprintf("listen-on port %s { %s; }; listen-on-v6 { none; }; pid-file none; session-keyfile none; managed-keys-directory %q; dnssec-validation no; empty-zones-enable no; %s",
 			at.port, at.host, at.dir, defaults(options, "notify no"))) + "controls { };\n"
 }
@@ -65,7 +65,7 @@ func bindPrimary(t testing.TB, at place, options string) string {
 func knotPrimary(t testing.TB, at place) string {
 	t.Helper()
 	at.file(t, "db.example.org", updateZone)
-	return swap(t, shown(t, "server:\n    listen: "), "/var/lib/knot", fmt.Sprintf("%q", at.dir),
+	return swap(t, shown(t, "server:\n    listen: 192.0.2.53@53\n"), "/var/lib/knot", fmt.Sprintf("%q", at.dir),
 		"listen: 192.0.2.53@53", fmt.Sprintf("listen: %s@%s\n    rundir: %q\n    udp-workers: 1\n    tcp-workers: 1\n    background-workers: 1", at.host, at.port, at.dir)) +
 		fmt.Sprintf("database:\n    storage: %q\n", at.dir)
 }
