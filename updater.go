@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -270,9 +269,6 @@ func (u *updater) pending() (n int, open bool) {
 func (w *posted) content() (c content, ok bool) {
 	s := w.pool.now.Load()
 	sets, ok := w.pool.sets(s, w.name, w.as)
-	if strings.HasPrefix(w.name, "*.") {
-		delete(sets, dns.TypeHTTPS) // its targets would lie below each name that the wildcard is for
-	}
 	return newContent(sets, s.choice.Tier == pool.InFallback), ok
 }
 

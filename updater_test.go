@@ -119,7 +119,7 @@ func TestUpdateNames(t *testing.T) {
 		}
 		d.at(t, "Started",
 			"www.example.org. HTTPS", `1 . alpn="h2" ipv4hint="192.0.2.1" ipv6hint="2001:db8::1" 2 b.www.example.org. alpn="h2" port="8443" ipv4hint="192.0.2.2"`,
-			"*.apps.example.org. HTTPS", "",
+			"*.apps.example.org. HTTPS", `1 . alpn="h2" ipv4hint="192.0.2.1" ipv6hint="2001:db8::1"`,
 			"_http._tcp.www.example.org. SRV", "0 1 443 192-0-2-1.www.example.org. 0 1 443 2001-db8--1.www.example.org. 1 1 8443 b.www.example.org.",
 			"b.www.example.org. A", "192.0.2.2",
 			"2001-db8--1.example.org. AAAA", "2001:db8::1")
