@@ -49,6 +49,7 @@ type config struct {
 	names    []string
 	probes   []property
 	specs    []probe.Spec // of probes
+	require  int          // how many of these have to pass; 0: all
 	settings monitor.Settings
 	startup  time.Duration
 	from     bool               // an overlay: the addresses are what the next plugins answer
@@ -94,6 +95,7 @@ var properties = map[string]struct {
 	"backup":   {"ADDRESS...", (*config).tier},
 	"from":     {"next", (*config).fromNext},
 	"probe":    {"URL [OPTION...]", (*config).probe},
+	"require":  {"all | any | COUNT", (*config).required},
 	"interval": {"DURATION", duration(100*time.Millisecond, 24*time.Hour, func(c *config) *time.Duration { return &c.settings.Interval })},
 	"recheck":  {"DURATION", duration(10*time.Millisecond, 24*time.Hour, func(c *config) *time.Duration { return &c.settings.Recheck })},
 	"timeout":  {"DURATION", duration(10*time.Millisecond, 24*time.Hour, func(c *config) *time.Duration { return &c.settings.Timeout })},
@@ -272,6 +274,9 @@ func (c config) own(d directive, zones []string, root string, taken map[string]p
 	if err := c.parseProbes(host, root); err != nil {
 		return nil, err
 	}
+	if err := c.enough(); err != nil {
+		return nil, err
+	}
 	return &c, c.members()
 }
 
@@ -302,6 +307,9 @@ func (c config) overlay(d directive, zones []string, root string, taken map[stri
 		return nil, err
 	}
 	if err := c.parseProbes(strings.TrimSuffix(c.names[0], "."), root); err != nil {
+		return nil, err
+	}
+	if err := c.enough(); err != nil {
 		return nil, err
 	}
 	for i, spec := range c.specs {
@@ -442,6 +450,26 @@ func (c *config) probe(p property) error {
 		c.probes = nil
 	}
 	c.probes = append(slices.Clip(c.probes), p)
+	return nil
+}
+
+// required reads how many probes have to pass. How many there are is not known yet.
+func (c *config) required(p property) error {
+	if err := p.takes(1); err != nil {
+		return err
+	}
+	switch word := p.args[0]; word {
+	case "all":
+		c.require = 0
+	case "any":
+		c.require = 1
+	default:
+		n, err := strconv.Atoi(word)
+		if err != nil || n < 1 {
+			return p.errorf("require %q, want all, any or a number of probes", word)
+		}
+		c.require = n
+	}
 	return nil
 }
 
@@ -732,6 +760,18 @@ func (c *config) parseProbes(name, root string) error {
 		c.specs = append(c.specs, spec)
 	}
 	return nil
+}
+
+// enough checks that as many probes can pass as have to.
+func (c *config) enough() error {
+	if c.require <= len(c.specs) {
+		return nil
+	}
+	at := c.position
+	if p, said := c.said["require"]; said {
+		at = p.position
+	}
+	return at.errorf("require %q of the probes of %q, of which there are %d, want as many at most", strconv.Itoa(c.require), c.names[0], len(c.specs))
 }
 
 // reachable checks a member that SRV or HTTPS records lead to by its label, which is a name of one host, then.

@@ -495,7 +495,7 @@ func TestSetupErrors(t *testing.T) {
 func TestConfigWrong(t *testing.T) {
 	const (
 		addr     = "want one such as 192.0.2.10, 192.0.2.10:443 or [2001:db8::10]:443"
-		words    = "want one of allow, answer, backup, fall, fallback, from, hold, https, interval, limit, min, ns, order, prefer, primary, probe, recheck, rise, soa, srv, startup, timeout, ttl, update"
+		words    = "want one of allow, answer, backup, fall, fallback, from, hold, https, interval, limit, min, ns, order, prefer, primary, probe, recheck, require, rise, soa, srv, startup, timeout, ttl, update"
 		kinds    = "want one of http, https, tcp, tls"
 		unicast  = "is not the address of one host, want a unicast address"
 		label    = "want a host name label: letters, digits and hyphens"
@@ -590,7 +590,12 @@ func TestConfigWrong(t *testing.T) {
 		{"failover " + strings.Repeat("a.", 117) + "example.org 192.0.2.1:1 {\nsrv http\n}", 1, `pool "` + strings.Repeat("a.", 117) + `example.org." has the name "_http._tcp.` + strings.Repeat("a.", 117) + `example.org.", too, which is too long`},
 		{inBlock("failback manual"), 2, `unknown property "failback", ` + words},
 		{inBlock("quorum majority"), 2, `unknown property "quorum", ` + words},
-		{inBlock("require any"), 2, `unknown property "require", ` + words},
+		{inBlock("require 0"), 2, `require "0", want all, any or a number of probes`},
+		{inBlock("require most"), 2, `require "most", want all, any or a number of probes`},
+		{inBlock("require 1 2"), 2, `require has "2" after its value, want nothing there`},
+		{inBlock("require 2"), 2, `require "2" of the probes of "www.example.org.", of which there are 1, want as many at most`},
+		{inBlock("probe tcp://\nprobe tcp://:80\nrequire 3"), 4, `require "3" of the probes of "www.example.org.", of which there are 2, want as many at most`},
+		{"failover {\nrequire 2\n}\nfailover www.example.org 192.0.2.10:443", 4, `require "2" of the probes of "www.example.org.", of which there are 1, want as many at most`},
 		{inBlock("status 127.0.0.1:9054"), 2, `unknown property "status", ` + words},
 		{inBlock("state /var/lib/failover"), 2, `unknown property "state", ` + words},
 		{inBlock("share etcd http://127.0.0.1:2379"), 2, `unknown property "share", ` + words},
@@ -856,6 +861,7 @@ func TestConfigProperties(t *testing.T) {
 		"primary":  {"primary 192.0.2.1:443", "primary east"},
 		"backup":   {"backup 192.0.2.1:443", "backup east"},
 		"probe":    {"probe tcp://:443", "probe tcp"},
+		"require":  {"require any", "require none"},
 		"interval": {"interval 1s", "interval 1ms"},
 		"recheck":  {"recheck 1s", "recheck 1ms"},
 		"timeout":  {"timeout 1s", "timeout 1ms"},

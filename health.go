@@ -53,7 +53,7 @@ func newLivePool(c *config, key string) *livePool {
 		names:   c.names,
 		title:   c.names[0],
 		key:     key + " " + c.names[0],
-		inquiry: inquiry{c.specs, c.settings},
+		inquiry: inquiry{c.specs, c.require, c.settings},
 		startup: c.startup,
 		derived: derived(c.services, &c.Pool),
 		between: protocols(c.services),
@@ -264,7 +264,7 @@ func (p *livePool) members() []memberState {
 	per := len(p.probes)
 	members := make([]memberState, len(p.checks)/per)
 	for i := range members {
-		members[i] = combine(states[i*per:(i+1)*per], p.Hold, now)
+		members[i] = combine(states[i*per:(i+1)*per], p.need(), p.Hold, now)
 	}
 	return members
 }

@@ -340,6 +340,27 @@ func TestSeveralProbes(t *testing.T) {
 	})
 }
 
+// Where some of the probes are enough, the log says which of them decided.
+func TestRequire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, lines := newWorld(), logged(t)
+		_, f := w.begin(t, three+"probe tcp://\nprobe tcp://:80\nprobe tcp://:81\nrequire 2\n}")
+		w.set("status 503", "192.0.2.1 1")
+		expect(t, "One of three fails", after(t, f, wayDown), "1 2")
+		w.set("reset", "192.0.2.1 2")
+		expect(t, "Two of three fail", after(t, f, wayDown), "2")
+		w.set("", "192.0.2.1 1")
+		expect(t, "One of three fails still", after(t, f, wayUp), "1 2")
+		want := []string{
+			"www.example.org. east 192.0.2.1:443: up -> down (tcp://:81: 3 failures: reset); now answering 192.0.2.2",
+			"www.example.org. east 192.0.2.1:443: down -> up (tcp://:80: 2 passes); now answering 192.0.2.1 192.0.2.2",
+		}
+		if got := lines()[3:]; !slices.Equal(got, want) {
+			t.Errorf("Got the lines\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	})
+}
+
 func TestCombine(t *testing.T) {
 	const up, down, unknown = monitor.Up, monitor.Down, monitor.Unknown
 	type s = monitor.State
@@ -351,31 +372,44 @@ func TestCombine(t *testing.T) {
 		status  monitor.Status
 		soonest time.Duration
 		held    time.Duration // at second 20, with a hold of 15 seconds
+		require int
 	}{
-		{"one up", []s{{Status: up, Soonest: 7}}, up, 7, 0},
-		{"one down", []s{{Status: down, Soonest: 4}}, down, 4, 0},
-		{"one unknown", []s{{Status: unknown, Soonest: 3}}, unknown, 3, 0},
-		{"all up: the first to fail", []s{{Status: up, Soonest: 7}, {Status: up, Soonest: 2}, {Status: up, Soonest: 5}}, up, 2, 0},
-		{"one down: it has to come up", []s{{Status: up, Soonest: 1}, {Status: down, Soonest: 4}, {Status: up, Soonest: 2}}, down, 4, 0},
-		{"two down: both have to come up", []s{{Status: down, Soonest: 4}, {Status: up, Soonest: 1}, {Status: down, Soonest: 6}}, down, 6, 0},
-		{"two down, the other way round", []s{{Status: down, Soonest: 6}, {Status: down, Soonest: 4}}, down, 6, 0},
-		{"down goes before unknown", []s{{Status: unknown, Soonest: 1}, {Status: down, Soonest: 4}}, down, 4, 0},
-		{"unknown goes before up", []s{{Status: up, Soonest: 7}, {Status: unknown, Soonest: 3}}, unknown, 3, 0},
-		{"unknown, but one that is up fails sooner", []s{{Status: up, Soonest: 1}, {Status: unknown, Soonest: 3}}, unknown, 1, 0},
-		{"unknown, but one that is up fails sooner, the other way round", []s{{Status: unknown, Soonest: 3}, {Status: up, Soonest: 1}}, unknown, 1, 0},
-		{"back", []s{{Status: up, Soonest: 7, Back: true, Since: at(15)}}, up, 7, 10 * time.Second},
-		{"back for long", []s{{Status: up, Soonest: 7, Back: true, Since: at(1)}}, up, 7, 0},
-		{"first seen up", []s{{Status: up, Soonest: 7, Since: at(15)}}, up, 7, 0},
-		{"the latest counts", []s{{Status: up, Soonest: 7, Back: true, Since: at(1)}, {Status: up, Soonest: 7, Back: true, Since: at(15)}}, up, 7, 10 * time.Second},
-		{"the latest counts, the other way round", []s{{Status: up, Soonest: 7, Back: true, Since: at(15)}, {Status: up, Soonest: 7, Back: true, Since: at(1)}}, up, 7, 10 * time.Second},
-		{"a member that is down is not held", []s{{Status: up, Soonest: 7, Back: true, Since: at(15)}, {Status: down, Soonest: 4}}, down, 4, 0},
+		{"one up", []s{{Status: up, Soonest: 7}}, up, 7, 0, 0},
+		{"one down", []s{{Status: down, Soonest: 4}}, down, 4, 0, 0},
+		{"one unknown", []s{{Status: unknown, Soonest: 3}}, unknown, 3, 0, 0},
+		{"all up: the first to fail", []s{{Status: up, Soonest: 7}, {Status: up, Soonest: 2}, {Status: up, Soonest: 5}}, up, 2, 0, 0},
+		{"one down: it has to come up", []s{{Status: up, Soonest: 1}, {Status: down, Soonest: 4}, {Status: up, Soonest: 2}}, down, 4, 0, 0},
+		{"two down: both have to come up", []s{{Status: down, Soonest: 4}, {Status: up, Soonest: 1}, {Status: down, Soonest: 6}}, down, 6, 0, 0},
+		{"two down, the other way round", []s{{Status: down, Soonest: 6}, {Status: down, Soonest: 4}}, down, 6, 0, 0},
+		{"down goes before unknown", []s{{Status: unknown, Soonest: 1}, {Status: down, Soonest: 4}}, down, 4, 0, 0},
+		{"unknown goes before up", []s{{Status: up, Soonest: 7}, {Status: unknown, Soonest: 3}}, unknown, 3, 0, 0},
+		{"unknown, but one that is up fails sooner", []s{{Status: up, Soonest: 1}, {Status: unknown, Soonest: 3}}, unknown, 1, 0, 0},
+		{"unknown, but one that is up fails sooner, the other way round", []s{{Status: unknown, Soonest: 3}, {Status: up, Soonest: 1}}, unknown, 1, 0, 0},
+		{"back", []s{{Status: up, Soonest: 7, Back: true, Since: at(15)}}, up, 7, 10 * time.Second, 0},
+		{"back for long", []s{{Status: up, Soonest: 7, Back: true, Since: at(1)}}, up, 7, 0, 0},
+		{"first seen up", []s{{Status: up, Soonest: 7, Since: at(15)}}, up, 7, 0, 0},
+		{"the latest counts", []s{{Status: up, Soonest: 7, Back: true, Since: at(1)}, {Status: up, Soonest: 7, Back: true, Since: at(15)}}, up, 7, 10 * time.Second, 0},
+		{"the latest counts, the other way round", []s{{Status: up, Soonest: 7, Back: true, Since: at(15)}, {Status: up, Soonest: 7, Back: true, Since: at(1)}}, up, 7, 10 * time.Second, 0},
+		{"a member that is down is not held", []s{{Status: up, Soonest: 7, Back: true, Since: at(15)}, {Status: down, Soonest: 4}}, down, 4, 0, 0},
+		{"any of one up", []s{{Status: up, Soonest: 7}, {Status: down, Soonest: 1}}, up, 7, 0, 1},
+		{"any of two up: both have to fail", []s{{Status: up, Soonest: 7}, {Status: up, Soonest: 2}, {Status: down, Soonest: 1}}, up, 7, 0, 1},
+		{"any of none up", []s{{Status: down, Soonest: 7}, {Status: down, Soonest: 2}}, down, 2, 0, 1},
+		{"any, while one may come up", []s{{Status: down, Soonest: 7}, {Status: unknown, Soonest: 3}}, unknown, 3, 0, 1},
+		{"any, and one up is enough", []s{{Status: unknown, Soonest: 1}, {Status: up, Soonest: 7}}, up, 7, 0, 1},
+		{"two of three up: one has to fail", []s{{Status: up, Soonest: 7}, {Status: up, Soonest: 6}, {Status: down, Soonest: 1}}, up, 6, 0, 2},
+		{"three of three up where two are enough: two have to fail", []s{{Status: up, Soonest: 7}, {Status: up, Soonest: 6}, {Status: up, Soonest: 1}}, up, 6, 0, 2},
+		{"one of three up where it takes two", []s{{Status: up, Soonest: 1}, {Status: down, Soonest: 6}, {Status: down, Soonest: 5}}, down, 5, 0, 2},
+		{"none of three up where it takes two", []s{{Status: down, Soonest: 1}, {Status: down, Soonest: 6}, {Status: down, Soonest: 5}}, down, 5, 0, 2},
+		{"one more that comes back is not waited for", []s{{Status: up, Soonest: 7, Since: at(1)}, {Status: up, Soonest: 7, Back: true, Since: at(15)}}, up, 7, 0, 1},
+		{"the one that is enough came back", []s{{Status: down, Soonest: 1}, {Status: up, Soonest: 7, Back: true, Since: at(15)}}, up, 7, 10 * time.Second, 1},
 	}
 	for _, tc := range tests {
 		p := &livePool{Pool: pool.Pool{Hold: 15 * time.Second}}
 		for i := range tc.states {
 			p.probes = append(p.probes, probe.Spec{Prober: &sight{name: fmt.Sprint(i)}})
 		}
-		got := combine(tc.states, p.Hold, at(20))
+		p.require = tc.require
+		got := combine(tc.states, p.need(), p.Hold, at(20))
 		if got.status != tc.status || got.soonest != tc.soonest || got.held != tc.held {
 			t.Errorf("%s: %s, soonest %d, held %s; want %s, %d, %s", tc.name, got.status, got.soonest, got.held, tc.status, tc.soonest, tc.held)
 		}

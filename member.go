@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -12,6 +13,7 @@ import (
 // inquiry is what a pool asks of each of its members, and how often. It never changes.
 type inquiry struct {
 	probes   []probe.Spec
+	require  int // how many of them have to pass; 0: all
 	settings monitor.Settings
 }
 
@@ -34,13 +36,21 @@ func (q *inquiry) asksTheSame(other *inquiry) bool {
 // why is the reason for a member's status in words.
 func (q *inquiry) why(s *memberState, hold time.Duration) string {
 	why := s.deciding.Why(&q.settings)
-	if len(q.probes) > 1 && s.status == monitor.Down { // to come up takes all of them
+	if len(q.probes) > 1 && (s.status == monitor.Down || q.need() < len(q.probes)) { // else to come up takes all of them
 		why = q.probes[s.probe].Word + ": " + why
 	}
 	if s.held > 0 {
 		why += ", held for " + short(hold)
 	}
 	return why
+}
+
+// need is how many probes of a member have to pass.
+func (q *inquiry) need() int {
+	if q.require == 0 {
+		return len(q.probes)
+	}
+	return q.require
 }
 
 // memberState is what the checks of one member come to.
@@ -52,32 +62,52 @@ type memberState struct {
 	deciding *monitor.State
 }
 
-// combine makes one status of a member's checks: all have to pass. It is down when one of them is,
-// and up when all are. One that came back is held for so long.
-func combine(states []monitor.State, hold time.Duration, now time.Time) memberState {
-	deciding := 0
-	for i, s := range states {
-		if d := states[deciding]; weight(s.Status) > weight(d.Status) || s.Status == d.Status && s.Since.After(d.Since) {
-			deciding = i
+// combine makes one status of a member's checks, of which so many have to be up: it is down as soon as too many of
+// them are down for that. One that came back is held for so long.
+func combine(states []monitor.State, need int, hold time.Duration, now time.Time) memberState {
+	up, down := having(states, monitor.Up), having(states, monitor.Down)
+	var m memberState
+	switch most := len(states) - need; {
+	case len(down) > most:
+		m.status, m.probe = monitor.Down, down[most]
+		m.soonest = nth(states, down, len(down)-most) // so many have to come up
+	case len(up) >= need:
+		m.status, m.probe = monitor.Up, up[need-1]
+		m.soonest = nth(states, up, len(up)-need+1) // so many have to go down
+		if slices.ContainsFunc(up[:need], func(i int) bool { return states[i].Back }) {
+			m.held = max(0, states[m.probe].Since.Add(hold).Sub(now))
 		}
+	default:
+		m.probe = having(states, monitor.Unknown)[0]
+		m.soonest = slices.MinFunc(states, func(a, b monitor.State) int { return cmp.Compare(a.Soonest, b.Soonest) }).Soonest
 	}
-	d := &states[deciding]
-	m := memberState{status: d.Status, soonest: d.Soonest, probe: deciding, deciding: d}
-	for _, s := range states {
-		switch {
-		case d.Status != monitor.Down: // any of them can bring it down
-			m.soonest = min(m.soonest, s.Soonest)
-		case s.Status == monitor.Down: // all of these have to come up
-			m.soonest = max(m.soonest, s.Soonest)
-		}
-	}
-	if d.Status == monitor.Up && slices.ContainsFunc(states, func(s monitor.State) bool { return s.Back }) {
-		m.held = max(0, d.Since.Add(hold).Sub(now))
-	}
+	m.deciding = &states[m.probe]
 	return m
 }
 
-// weight orders the statuses by how much they decide.
+// having are the places of the states that have a status, the one that has had it longest first.
+func having(states []monitor.State, status monitor.Status) []int {
+	var places []int
+	for i := range states {
+		if states[i].Status == status {
+			places = append(places, i)
+		}
+	}
+	slices.SortStableFunc(places, func(a, b int) int { return states[a].Since.Compare(states[b].Since) })
+	return places
+}
+
+// nth is the soonest time at which so many of the places could have changed.
+func nth(states []monitor.State, places []int, n int) time.Duration {
+	soonest := make([]time.Duration, len(places))
+	for i, place := range places {
+		soonest[i] = states[place].Soonest
+	}
+	slices.Sort(soonest)
+	return soonest[n-1]
+}
+
+// weight orders the statuses by how bad they are.
 func weight(s monitor.Status) int {
 	return [...]int{monitor.Up: 0, monitor.Unknown: 1, monitor.Down: 2}[s]
 }

@@ -136,7 +136,7 @@ func isBelow(name, origin string) bool {
 func newOverlay(c *config, key string) *overlay {
 	o := &overlay{
 		Pool:    c.Pool,
-		inquiry: inquiry{c.specs, c.settings},
+		inquiry: inquiry{c.specs, c.require, c.settings},
 		names:   c.names,
 		title:   c.names[0],
 		key:     key + " " + c.names[0],
@@ -388,7 +388,7 @@ func (o *overlay) believe(f *found) *memberState {
 func (o *overlay) member(f *found) *memberState {
 	states := make([]monitor.State, len(f.checks))
 	o.generation.monitor.States(f.checks, states)
-	s := combine(states, o.Hold, time.Now())
+	s := combine(states, o.need(), o.Hold, time.Now())
 	return &s
 }
 
