@@ -85,6 +85,8 @@ type kind struct {
 
 var kinds = map[string]kind{
 	"dns":   {usual: 53, parse: parseDNS},
+	"grpc":  {parse: parseGRPC},
+	"grpcs": {parse: parseGRPC},
 	"http":  {usual: 80, parse: parseHTTP},
 	"https": {usual: 443, parse: parseHTTP},
 	"tcp":   {parse: parseTCP},
