@@ -89,6 +89,7 @@ var kinds = map[string]kind{
 	"grpcs": {parse: parseGRPC},
 	"http":  {usual: 80, parse: parseHTTP},
 	"https": {usual: 443, parse: parseHTTP},
+	"icmp":  {ports: unheard, parse: parseICMP},
 	"tcp":   {parse: parseTCP},
 	"tls":   {parse: parseTLS},
 }
