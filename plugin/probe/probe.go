@@ -85,6 +85,7 @@ type kind struct {
 
 var kinds = map[string]kind{
 	"dns":   {usual: 53, parse: parseDNS},
+	"exec":  {ports: welcome, parse: parseExec},
 	"grpc":  {parse: parseGRPC},
 	"grpcs": {parse: parseGRPC},
 	"http":  {usual: 80, parse: parseHTTP},
