@@ -8,7 +8,7 @@ LDFLAGS    = -s -w -X github.com/coredns/coredns/coremain.GitCommit=$(GITCOMMIT)
 
 # What `make test` calls besides Go, as program:package, with Debian's names for the packages.
 NEEDS       ?= cc:build-essential dig:bind9-dnsutils delv:bind9-dnsutils named:bind9 nsd:nsd unbound:unbound \
-               kdig:knot-dnsutils etcd:etcd-server chromium:chromium
+               kdig:knot-dnsutils knotd:knot etcd:etcd-server chromium:chromium
 TESTTIMEOUT ?= 20m
 FUZZTIME    ?= 1m
 BENCH       ?= .

@@ -98,6 +98,9 @@ func (p *livePool) sets(s *snapshot, name string, as *role) (sets map[uint16][]d
 		sets[dns.TypeA], sets[dns.TypeAAAA] = p.front(owned(s.v4, name)), p.front(owned(s.v6, name))
 		if p.https {
 			sets[dns.TypeHTTPS], _ = p.httpsOf(s, name)
+			if strings.HasPrefix(name, "*.") { // a target would lie below each name that the wildcard is for
+				sets[dns.TypeHTTPS] = slices.DeleteFunc(sets[dns.TypeHTTPS], func(rr dns.RR) bool { return rr.(*dns.HTTPS).Target != "." })
+			}
 		}
 	case as.targets == nil:
 		sets[dns.TypeSRV], _ = s.srvs(name, as.prefix)

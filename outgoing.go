@@ -3,15 +3,11 @@ package failover
 import (
 	"context"
 	"errors"
-	"maps"
 	"math"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/coredns-failover/failover/plugin/pool"
 
 	"github.com/coredns/coredns/plugin/transfer"
 
@@ -67,8 +63,9 @@ const (
 )
 
 // update makes a new edition of a zone if what is answered is not that of the latest, and returns the latest with
-// the changes that led to it. No edition: it is nobody's zone any more.
-func (t *transfers) update(o *outgoing, why occasion) (*edition, journal, error) {
+// the changes that led to it. No edition: it is nobody's zone any more. only are the pools that have moved, where it is
+// known that nothing else has.
+func (t *transfers) update(o *outgoing, why occasion, only ...*livePool) (*edition, journal, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	known := o.base
@@ -86,11 +83,13 @@ func (t *transfers) update(o *outgoing, why occasion) (*edition, journal, error)
 	if b != nil && o.base != nil && b.same(o.base) {
 		b = o.base
 	}
-	if why == asked && o.current != nil && b == o.base {
+	if b != o.base || o.current == nil {
+		only = nil
+	} else if why == asked {
 		return o.current, o.journal, nil
 	}
 	o.base = b
-	next := &edition{sets: t.compose(o, why == reviewed)}
+	next := &edition{sets: t.compose(o, why == reviewed, only)}
 	offset := uint32(0)
 	if b == nil {
 		next.soa = o.own.soa(o.apex)
@@ -122,76 +121,6 @@ func (t *transfers) update(o *outgoing, why occasion) (*edition, journal, error)
 	return next, o.journal, nil
 }
 
-// compose makes the records of a zone: what the next plugins have of it, with what the block answers in its place.
-//
-// A set that is the same but for its TTL stays as it went out until two reviews in a row find the other TTL: a probe
-// that fails once lowers it, and is not worth a transfer.
-func (t *transfers) compose(o *outgoing, full bool) recordSets {
-	before, drift := recordSets(nil), make(map[setKey]uint32)
-	if o.current != nil {
-		before = o.current.sets
-	}
-	sets := make(recordSets, len(before))
-	put := func(key setKey, rrs []dns.RR) {
-		was := before[key]
-		if len(rrs) == 0 {
-			delete(sets, key)
-			return
-		}
-		ttl := rrs[0].Header().Ttl
-		if sameData(was, rrs) {
-			lately, ok := o.drift[key]
-			if ttl == was[0].Header().Ttl || !full || !ok || lately != ttl {
-				rrs = was
-			}
-			if ttl != was[0].Header().Ttl {
-				drift[key] = ttl
-			}
-		}
-		sets[key] = rrs
-	}
-	if o.base != nil {
-		maps.Copy(sets, o.base.sets)
-		t.overlay(o.apex, o.base.sets, before, put)
-	} else {
-		sets[setKey{o.apex, dns.TypeNS}] = o.own.nameservers(o.apex)
-	}
-	deeper := t.deeper(o.apex)
-	for name, e := range t.block.names.entries {
-		if e.pool == nil || !isBelow(name, o.apex) || slices.ContainsFunc(deeper, func(apex string) bool { return isBelow(name, apex) }) {
-			continue
-		}
-		s := e.pool.now.Load()
-		answered, ok := e.pool.sets(s, name, e.as)
-		if !ok && s.choice.Reply == pool.Next {
-			continue
-		}
-		for _, rtype := range e.pool.types(e.as) {
-			key := setKey{name, rtype}
-			if ok {
-				put(key, answered[rtype])
-			} else {
-				put(key, before[key]) // no record says SERVFAIL or REFUSED
-			}
-			dropSignature(sets, key)
-		}
-		delete(sets, setKey{name, dns.TypeCNAME}) // beside other data there can be none
-	}
-	if full {
-		o.drift = drift
-	}
-	return sets
-}
-
-// dropSignature drops the signature of a set that is not the one that was signed.
-func dropSignature(sets recordSets, of setKey) {
-	key := setKey{of.owner, dns.TypeRRSIG}
-	if len(sets[key]) == 0 {
-		return
-	}
-	sets[key] = slices.DeleteFunc(slices.Clone(sets[key]), func(rr dns.RR) bool { return rr.(*dns.RRSIG).TypeCovered == of.rtype })
-}
-
 // deeper are the zones below an apex whose names are not part of its own.
 func (t *transfers) deeper(apex string) []string {
 	var zones []string
@@ -206,35 +135,6 @@ func (t *transfers) deeper(apex string) []string {
 		}
 	}
 	return zones
-}
-
-// overlay puts the addresses of the next plugins right where an overlay covers them, but for those of another zone's
-// servers.
-func (t *transfers) overlay(apex string, theirs, before recordSets, put func(setKey, []dns.RR)) {
-	if len(t.block.overlays) == 0 {
-		return
-	}
-	var cuts []string
-	for key := range theirs {
-		if key.rtype == dns.TypeNS && key.owner != apex {
-			cuts = append(cuts, key.owner)
-		}
-	}
-	for key, rrs := range theirs {
-		if !slices.Contains([]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSVCB}, key.rtype) {
-			continue
-		}
-		c := t.block.overlays.find(key.owner)
-		if c == nil || slices.ContainsFunc(cuts, func(cut string) bool { return isBelow(key.owner, cut) }) {
-			continue
-		}
-		signed := slices.ContainsFunc(theirs[setKey{key.owner, dns.TypeRRSIG}], func(rr dns.RR) bool { return rr.(*dns.RRSIG).TypeCovered == key.rtype })
-		if revised, ok := c.revised(rrs, signed); ok {
-			put(key, revised)
-		} else if before[key] != nil {
-			put(key, before[key])
-		}
-	}
 }
 
 // readBase reads a zone from another plugin. One record is the SOA of what is known already.
@@ -305,7 +205,12 @@ func (o *outgoing) tell(ctx context.Context, notify func(zone string) error, ser
 		}
 		select {
 		case <-time.After(wait):
-		case <-ctx.Done():
+		case <-ctx.Done(): // the next generation takes it up
+			o.mu.Lock()
+			if o.told == serial {
+				o.told = 0
+			}
+			o.mu.Unlock()
 			return
 		}
 	}

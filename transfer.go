@@ -43,23 +43,37 @@ type transfers struct {
 	handlers []plugin.Handler // the next plugins
 	notify   func(zone string) error
 
+	apexes   map[string]bool                      // the names that may be the apex of a zone with something of the block's in it
 	outgoing atomic.Pointer[map[string]*outgoing] // by apex; replaced, never written to
 	wake     chan struct{}
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 
-	mu sync.Mutex // guards the writing of outgoing
+	mu    sync.Mutex         // guards the writing of outgoing, and
+	pools map[*livePool]bool // what has moved since the last edition; nil: anything may have
 }
 
 // newTransfers makes the transfers of a block that has the transfer plugin. zones are those of the server block.
 func newTransfers(b *block, key string, zones []string, handlers []plugin.Handler, notify func(string) error) *transfers {
 	t := &transfers{block: b, key: key, zones: zones, handlers: handlers, notify: notify, wake: make(chan struct{}, 1)}
+	t.apexes = t.possible()
 	all, clocks := make(map[string]*outgoing), make(map[*serial]bool)
 	for key, z := range b.generation.zones {
 		if key.block == t.key && len(z.ns) > 0 {
 			t.warn(z)
 			all[key.origin] = t.begin(key.origin, z, &history{clock: z.serial})
 			clocks[z.serial] = true
+		}
+	}
+	for _, h := range handlers { // what is known already has the right serial from the first answer on
+		for _, apex := range zonesOf(h) {
+			if !t.apexes[apex] && b.overlays.find(apex) == nil {
+				continue
+			}
+			if all[apex] == nil {
+				all[apex] = t.begin(apex, nil, &history{clock: newSerial()})
+			}
+			all[apex].fromBelow.Store(true)
 		}
 	}
 	if before := t.before(); before != nil {
@@ -70,7 +84,9 @@ func newTransfers(b *block, key string, zones []string, handlers []plugin.Handle
 				continue
 			}
 			all[apex].history = o.history
-			all[apex].own.serial = o.clock
+			if own := all[apex].own; own != nil {
+				own.serial = o.clock
+			}
 		}
 	}
 	t.outgoing.Store(&all)
@@ -110,8 +126,12 @@ func (t *transfers) before() *transfers {
 	return nil
 }
 
-// open implements outlet.
+// open implements outlet. The first editions are those of the first answers, so that no change is missed; zones that
+// come later have theirs when they are found.
 func (t *transfers) open() {
+	for _, o := range *t.outgoing.Load() {
+		_, _, _ = t.update(o, asked)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t.cancel = cancel
 	t.wg.Go(func() { t.run(ctx) })
@@ -127,10 +147,39 @@ func (t *transfers) close() {
 }
 
 // moved implements outlet.
-func (t *transfers) moved(*livePool) { t.changed() }
+func (t *transfers) moved(p *livePool) {
+	t.mu.Lock()
+	if t.pools != nil {
+		t.pools[p] = true
+	}
+	t.mu.Unlock()
+	t.poke()
+}
 
-// changed has new editions made soon.
+// changed has new editions made of which anything may be new.
 func (t *transfers) changed() {
+	t.doubt()
+	t.poke()
+}
+
+// doubt takes note that it is not known what has changed.
+func (t *transfers) doubt() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pools = nil
+}
+
+// taken are the pools that have moved since it was called last; none: anything may have changed.
+func (t *transfers) taken() []*livePool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	pools := slices.Collect(maps.Keys(t.pools))
+	t.pools = make(map[*livePool]bool)
+	return pools
+}
+
+// poke has new editions made soon.
+func (t *transfers) poke() {
 	select {
 	case t.wake <- struct{}{}:
 	default:
@@ -166,13 +215,19 @@ func (t *transfers) run(ctx context.Context) {
 
 // publish makes new editions where something has changed, and tells the secondaries.
 func (t *transfers) publish(ctx context.Context, why occasion) {
+	only := t.taken()
 	if why == reviewed {
 		t.discover()
+		only = nil
 	}
 	for _, o := range *t.outgoing.Load() {
-		e, _, err := t.update(o, why)
-		if err != nil || len(e.sets[setKey{o.apex, dns.TypeNS}]) == 0 {
-			continue // whoever asks is told why
+		e, _, err := t.update(o, why, only...)
+		if err != nil { // whoever asks is told why
+			t.doubt()
+			continue
+		}
+		if len(e.sets[setKey{o.apex, dns.TypeNS}]) == 0 {
+			continue
 		}
 		if serial := e.soa.Serial; o.isUntold(serial) {
 			go o.tell(ctx, t.notify, serial)
@@ -180,19 +235,21 @@ func (t *transfers) publish(ctx context.Context, why occasion) {
 	}
 }
 
-// discover looks for zones of the next plugins that have something of the block's in them.
+// discover looks for zones of the next plugins that were not there before.
 func (t *transfers) discover() {
 	if !t.transfersBelow() {
 		return
 	}
-	for apex := range t.apexes() {
+	for apex := range t.apexes {
 		_, _ = t.find(apex) // what fails is looked for again
+	}
+	for _, zone := range t.covered() {
+		_, _ = t.find(zone)
 	}
 }
 
-// apexes are the names that may be the apex of such a zone: for a pool its names and what is above them in the
-// server block, and for an overlay the zones of those plugins that say which they have.
-func (t *transfers) apexes() map[string]bool {
+// possible are the names of pools and overlays and what is above them in the server block.
+func (t *transfers) possible() map[string]bool {
 	apexes := make(map[string]bool)
 	above := func(name string) {
 		top := zoneOf(name, t.zones)
@@ -207,15 +264,21 @@ func (t *transfers) apexes() map[string]bool {
 	}
 	for _, c := range t.block.overlays {
 		above(c.name)
-		for _, h := range t.handlers {
-			for _, zone := range zonesOf(h) {
-				if isBelow(zone, c.name) {
-					apexes[zone] = true
-				}
+	}
+	return apexes
+}
+
+// covered are the zones of the next plugins that lie in an overlay, as far as these say which they have.
+func (t *transfers) covered() []string {
+	var zones []string
+	for _, h := range t.handlers {
+		for _, zone := range zonesOf(h) {
+			if t.block.overlays.find(zone) != nil {
+				zones = append(zones, zone)
 			}
 		}
 	}
-	return apexes
+	return zones
 }
 
 // zonesOf are the zones of a plugin that says which it has.
@@ -300,7 +363,7 @@ func (t *transfers) transfer(apex string, serial uint32) ([]dns.RR, error) {
 // latest is the latest edition of a zone, and what has led to it.
 func (t *transfers) latest(apex string) (*edition, journal, error) {
 	ours := t.block.generation.zones[zoneKey{t.key, apex}] != nil
-	if (*t.outgoing.Load())[apex] == nil && !ours && !t.apexes()[apex] {
+	if (*t.outgoing.Load())[apex] == nil && !ours && !t.apexes[apex] && t.block.overlays.find(apex) == nil {
 		return nil, journal{}, transfer.ErrNotAuthoritative
 	}
 	o, err := t.find(apex)

@@ -171,19 +171,22 @@ const twoNames = "failover www.example.org *.apps.example.org a=192.0.2.1:443 b=
 func TestTransferOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		p := w.startPrimary(t, new(library), authorities+"failover ns.example.org 192.0.2.53:53\n"+twoNames+"}")
+		p := w.startPrimary(t, new(library), authorities+"failover ns.example.org 192.0.2.53:53\n"+twoNames+"backup c=192.0.2.3:443\n}")
 		w.set("down", "192.0.2.1")
 		wait(wayDown)
 		want := `*.apps.example.org. 6 A 192.0.2.2
 *.apps.example.org. 6 HTTPS 1 . alpn="h2" ipv4hint="192.0.2.2"
 _http._tcp.www.example.org. 6 SRV 0 1 443 b.www.example.org.
+_http._tcp.www.example.org. 6 SRV 1 1 443 c.www.example.org.
 a.www.example.org. 60 A 192.0.2.1
 b.www.example.org. 60 A 192.0.2.2
+c.www.example.org. 60 A 192.0.2.3
 example.org. 3600 NS ns.example.org.
 example.org. 3600 NS ns1.example.net.
 ns.example.org. 7 A 192.0.2.53
 www.example.org. 6 A 192.0.2.2
-www.example.org. 6 HTTPS 1 . alpn="h2" ipv4hint="192.0.2.2"`
+www.example.org. 6 HTTPS 1 . alpn="h2" ipv4hint="192.0.2.2"
+www.example.org. 6 HTTPS 2 c.www.example.org. alpn="h2" ipv4hint="192.0.2.3"`
 		if got := p.axfr(t, "example.org."); got != want {
 			t.Errorf("The zone is\n%s\nwant\n%s", got, want)
 		}
@@ -366,13 +369,14 @@ func TestTransferIncrements(t *testing.T) {
 			for i := range 2000 {
 				text += fmt.Sprintf(", n%d.example.org. 3600 A 192.0.2.%d", i, i%250)
 			}
+			text += ", six.example.org. 3600 CNAME mail.example.org."
 			for range rng.IntN(5) {
 				text += fmt.Sprintf(", x%d.example.org. 3600 A 192.0.2.1", rng.IntN(100))
 			}
 			return text
 		}
 		l.has(t, "example.org.", 1, file())
-		p := w.startPrimary(t, l, twoNames+"backup 192.0.2.3:443\n}\nfailover six.example.org [2001:db8::1]:443 192.0.2.4:443 {\nfallback none\n}")
+		p := w.startPrimary(t, l, twoNames+"backup 192.0.2.3:443\n}\nfailover six.example.org [2001:db8::1]:443 192.0.2.4:443 {\nfallback next\n}")
 		all := []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "2001:db8::1"}
 		var r replica
 		if rrs, err := p.transfers.transfer("example.org.", 0); err != nil || r.take(rrs) != nil {
@@ -403,6 +407,20 @@ func TestTransferIncrements(t *testing.T) {
 			slices.Sort(want.records)
 			if r.serial != want.serial || !slices.Equal(r.records, want.records) {
 				t.Fatalf("Step %d: IXFR leads to another zone than AXFR", i)
+			}
+			o := (*p.transfers.outgoing.Load())["example.org."]
+			late := 0
+			for ; late < 3; late++ { // the next change may have come just before
+				wait(together / 2)
+				o.history.mu.Lock()
+				deleted, added := difference(o.current.sets, p.transfers.compose(o, false, nil))
+				o.history.mu.Unlock()
+				if len(deleted)+len(added) == 0 {
+					break
+				}
+			}
+			if late == 3 {
+				t.Fatalf("Step %d: what goes out is not what is answered", i)
 			}
 		}
 		if largest == 0 || largest > 100 {
@@ -604,4 +622,29 @@ func TestTransferDeeper(t *testing.T) {
 			t.Errorf("%d NOTIFY at the start, want one for each zone", n)
 		}
 	})
+}
+
+// BenchmarkEdition is what a flip costs in a server block with many pools.
+func BenchmarkEdition(b *testing.B) {
+	for _, n := range []int{1000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			directives := strings.Builder{}
+			directives.WriteString(authorities)
+			for i := range n {
+				fmt.Fprintf(&directives, "failover n%d.example.org 192.0.2.%d:443 192.0.2.%d:443\n", i, i%100, 100+i%100)
+			}
+			f := serving(b, directives.String(), nil)
+			f.transfers = newTransfers(f.block, "test", []string{"example.org."}, nil, nil)
+			o := (*f.transfers.outgoing.Load())["example.org."]
+			if _, _, err := f.transfers.update(o, moved); err != nil {
+				b.Fatal(err)
+			}
+			for i := 0; b.Loop(); i++ {
+				turn(f.pools[0], []string{"++", "-+"}[i%2])
+				if _, _, err := f.transfers.update(o, moved, f.pools[0]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

@@ -189,7 +189,7 @@ func TestTransfer(t *testing.T) {
 	s := start(t, block(upPool(t, "www.example.org"), "transfer {\n to *\n}", file(t)))
 	for _, query := range []*dns.Msg{
 		new(dns.Msg).SetAxfr("example.org."),
-		new(dns.Msg).SetIxfr("example.org.", 1, "ns.example.org.", "hostmaster.example.org."),
+		new(dns.Msg).SetIxfr("example.org.", 2026110100, "ns.example.org.", "hostmaster.example.org."),
 	} {
 		envelopes, err := new(dns.Transfer).In(query, s.tcp())
 		if err != nil {

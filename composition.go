@@ -1,0 +1,156 @@
+package failover
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/coredns-failover/failover/plugin/pool"
+
+	"github.com/miekg/dns"
+)
+
+// composition is the making of an edition: what the next plugins have of a zone, with what the block answers in its
+// place.
+type composition struct {
+	sets   recordSets // so far
+	before recordSets // the edition before
+	theirs recordSets // what the next plugins have
+
+	// A set that is the same but for its TTL stays as it went out until two reviews in a row find the other TTL: a
+	// probe that fails once lowers it, and is not worth a transfer.
+	review        bool
+	lately, drift map[setKey]uint32 // the other TTLs, at the last review and at this one
+}
+
+// compose makes the records of a zone. Where only some pools have moved it begins with the edition before.
+func (t *transfers) compose(o *outgoing, review bool, only []*livePool) recordSets {
+	c := &composition{review: review, lately: o.drift, drift: make(map[setKey]uint32)}
+	if o.current != nil {
+		c.before = o.current.sets
+	}
+	if o.base != nil {
+		c.theirs = o.base.sets
+	}
+	deeper := t.deeper(o.apex)
+	place := func(name string, e *entry) {
+		if e.pool != nil && isBelow(name, o.apex) && !slices.ContainsFunc(deeper, func(apex string) bool { return isBelow(name, apex) }) {
+			c.place(name, e)
+		}
+	}
+	if only != nil {
+		c.sets = maps.Clone(c.before)
+		for _, p := range only {
+			for _, name := range p.names {
+				place(name, t.block.names.find(name))
+				for prefix := range p.derived {
+					if e := t.block.names.find(prefix + name); e != nil { // a wildcard has none
+						place(prefix+name, e)
+					}
+				}
+			}
+		}
+		return c.sets
+	}
+	c.sets = make(recordSets, len(c.before))
+	maps.Copy(c.sets, c.theirs)
+	if o.base == nil {
+		c.sets[setKey{o.apex, dns.TypeNS}] = o.own.nameservers(o.apex)
+	}
+	c.overlay(o.apex, t.block.overlays)
+	for name, e := range t.block.names.entries {
+		place(name, e)
+	}
+	if review {
+		o.drift = c.drift
+	}
+	return c.sets
+}
+
+// place puts what a pool has for a name in the place of what stands there.
+func (c *composition) place(name string, e *entry) {
+	s := e.pool.now.Load()
+	answered, ok := e.pool.sets(s, name, e.as)
+	types := e.pool.types(e.as)
+	for _, rtype := range append(types, dns.TypeCNAME, dns.TypeRRSIG) {
+		c.restore(setKey{name, rtype})
+	}
+	if !ok && s.choice.Reply == pool.Next {
+		return
+	}
+	for _, rtype := range types {
+		key := setKey{name, rtype}
+		if ok {
+			c.put(key, answered[rtype])
+		} else {
+			c.put(key, c.before[key]) // no record says SERVFAIL or REFUSED
+		}
+		dropSignature(c.sets, key)
+	}
+	delete(c.sets, setKey{name, dns.TypeCNAME}) // beside other data there can be none
+}
+
+// restore puts back what the next plugins have.
+func (c *composition) restore(key setKey) {
+	if rrs, ok := c.theirs[key]; ok {
+		c.sets[key] = rrs
+	} else {
+		delete(c.sets, key)
+	}
+}
+
+// put puts a set into its place.
+func (c *composition) put(key setKey, rrs []dns.RR) {
+	if len(rrs) == 0 {
+		delete(c.sets, key)
+		return
+	}
+	was, ttl := c.before[key], rrs[0].Header().Ttl
+	if sameData(was, rrs) {
+		before := was[0].Header().Ttl
+		if lately, ok := c.lately[key]; ttl == before || !c.review || !ok || lately != ttl {
+			rrs = was
+		}
+		if ttl != before {
+			c.drift[key] = ttl
+		}
+	}
+	c.sets[key] = rrs
+}
+
+// dropSignature drops the signature of a set that is not the one that was signed.
+func dropSignature(sets recordSets, of setKey) {
+	key := setKey{of.owner, dns.TypeRRSIG}
+	if len(sets[key]) == 0 {
+		return
+	}
+	sets[key] = slices.DeleteFunc(slices.Clone(sets[key]), func(rr dns.RR) bool { return rr.(*dns.RRSIG).TypeCovered == of.rtype })
+}
+
+// overlay puts the addresses of the next plugins right where an overlay covers them, but for those of another zone's
+// servers.
+func (c *composition) overlay(apex string, over overlays) {
+	if len(over) == 0 {
+		return
+	}
+	var cuts []string
+	for key := range c.theirs {
+		if key.rtype == dns.TypeNS && key.owner != apex {
+			cuts = append(cuts, key.owner)
+		}
+	}
+	for key, rrs := range c.theirs {
+		if !slices.Contains([]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSVCB}, key.rtype) {
+			continue
+		}
+		by := over.find(key.owner)
+		if by == nil || slices.ContainsFunc(cuts, func(cut string) bool { return isBelow(key.owner, cut) }) {
+			continue
+		}
+		signed := slices.ContainsFunc(c.theirs[setKey{key.owner, dns.TypeRRSIG}], func(rr dns.RR) bool { return rr.(*dns.RRSIG).TypeCovered == key.rtype })
+		if revised, ok := by.revised(rrs, signed); ok {
+			c.put(key, revised)
+		} else if c.before[key] != nil {
+			c.put(key, c.before[key])
+		}
+	}
+}
