@@ -38,6 +38,8 @@ func FuzzParse(f *testing.F) {
 		inBlock("fall 3 10\nrise 1\nrecheck 1s\ntimeout 1s\nhold 1m\nmin 50%\nanswer 1\norder cyclic\nprefer 192.0.2.0/24 2001:db8::/32\nfallback 203.0.113.1\nttl 5s 60s\nstartup 1s"),
 		inBlock(`probe tls:// ca ca.pem cert cert.pem key.pem send "a \"b\"\r\n" expect "^\\d+"`),
 		over("from next\nallow 192.0.2.0/24\nlimit 5\nfallback none"), "failover a.example.org {\nfrom next\nprobe http://\n}\nfailover a.example.org east=192.0.2.1:1 {\nsrv http sip/udp\nhttps alpn=h2,h3 no-default-alpn\n}",
+		inBlock("probe dns:///a.example.org?type=MX rcode NXDOMAIN answer ^a\nprobe grpcs:///a.B insecure\nprobe grpc://"),
+		"failover a.example.org 192.0.2.1 {\nprobe icmp://\nprobe exec:///bin/true \"a b\" c\n}",
 		"failover 192.0.2.1:443", "failover . * *.* \"\"", "failover www.example.org { rise 3 }", inBlock("rise 3 {\n}") + " x {",
 	} {
 		f.Add(s, "example.org. .")

@@ -114,7 +114,7 @@ func (p *program) judge(ctx context.Context, err error, said string) error {
 	case ctx.Err() != nil:
 		err = plain(ctx, "while the program ran", ctx.Err())
 	case errors.As(err, &exit):
-		err = errors.New(exit.ProcessState.String())
+		err = exit
 		if said == "" {
 			return fmt.Errorf("%w, want exit status 0", err)
 		}
