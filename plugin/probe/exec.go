@@ -73,24 +73,39 @@ func quotePath(path string) string {
 }
 
 func (p *program) Probe(ctx context.Context, target netip.AddrPort) error {
-	select {
-	case running <- struct{}{}:
-		defer func() { <-running }()
-	case <-ctx.Done():
-		// Not the member's fault, and the operator has to know whose it is.
-		return plain(ctx, fmt.Sprintf("while waiting, with %d other programs running", maxPrograms), ctx.Err())
+	waited, err := enter(ctx)
+	if err != nil {
+		return err
 	}
+	defer func() { <-running }()
 	var said lastLine
 	cmd := exec.CommandContext(ctx, p.path, p.args...) // #nosec G204 -- what the Corefile says
 	cmd.Dir, cmd.Env, cmd.Stderr = "/", p.environment(target), &said
 	cmd.Cancel = func() error { return killGroup(cmd) }
 	cmd.WaitDelay = 100 * time.Millisecond // for those of its children that hold stderr, and have left the group
 	ownGroup(cmd)
-	err := cmd.Run()
+	err = cmd.Run()
 	if cmd.Process != nil {
 		killGroup(cmd) // of which there may be children yet
 	}
-	return p.judge(ctx, err, said.text())
+	return p.judge(ctx, err, waited, said.text())
+}
+
+// enter takes a place among those that run, and says how long that took if all were taken.
+func enter(ctx context.Context) (waited time.Duration, err error) {
+	select {
+	case running <- struct{}{}:
+		return 0, nil
+	default:
+	}
+	begun := time.Now()
+	select {
+	case running <- struct{}{}:
+		return time.Since(begun), nil
+	case <-ctx.Done():
+		// Not the member's fault, and the operator has to know whose it is.
+		return 0, plain(ctx, fmt.Sprintf("while waiting, with %d other programs running", maxPrograms), ctx.Err())
+	}
 }
 
 // environment is all that the program gets to know of the member.
@@ -106,13 +121,17 @@ func (p *program) environment(target netip.AddrPort) []string {
 }
 
 // judge says what the end of a program means. What it said last is the reason.
-func (p *program) judge(ctx context.Context, err error, said string) error {
+func (p *program) judge(ctx context.Context, err error, waited time.Duration, said string) error {
 	var exit *exec.ExitError
 	switch {
 	case err == nil, errors.Is(err, exec.ErrWaitDelay):
 		return nil
 	case ctx.Err() != nil:
-		err = plain(ctx, "while the program ran", ctx.Err())
+		doing := "while the program ran"
+		if waited > 0 { // so it had not all of the time
+			doing += ", which had waited " + waited.Round(time.Millisecond).String() + " for its turn"
+		}
+		err = plain(ctx, doing, ctx.Err())
 	case errors.As(err, &exit):
 		err = exit
 		if said == "" {

@@ -200,7 +200,8 @@ func TestExecMany(t *testing.T) {
 	if n := count(); n != maxPrograms {
 		t.Errorf("%d programs run, want %d at most", n, maxPrograms)
 	}
-	cancel()
+	time.AfterFunc(2*brief, cancel) // then there are places, and half of the time is over
+	wantError(t, ask(t, sh(t, "sleep 60"), netip.AddrPort{}, 4*brief), "timeout while the program ran, which had waited ...")
 	wg.Wait()
 	wantError(t, ask(t, sh(t, "exit 0"), netip.AddrPort{}, soon), "")
 }

@@ -116,6 +116,10 @@ func (p *health) check(ctx context.Context, s *stream, target netip.AddrPort) (*
 		grpc.WithDisableHealthCheck(),
 		grpc.WithIdleTimeout(0),
 		grpc.WithMaxHeaderListSize(maxHeader),
+		grpc.WithReadBufferSize(2048), // a few hundred bytes go each way
+		grpc.WithWriteBufferSize(512),
+		grpc.WithStaticStreamWindowSize(64<<10), // and their rate needs no estimate
+		grpc.WithStaticConnWindowSize(64<<10),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxText)),
 	)
 	if err != nil {
