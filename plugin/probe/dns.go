@@ -212,7 +212,9 @@ func read(asked *dns.Msg, wire []byte) (*dns.Msg, error) {
 		return nil, errors.New("message that is no reply")
 	case reply.Id != asked.Id:
 		return nil, errors.New("reply with another ID")
-	case len(reply.Question) != 1 || reply.Question[0] != asked.Question[0]:
+	case len(reply.Question) != 1:
+		return nil, fmt.Errorf("reply with %d questions", len(reply.Question))
+	case reply.Question[0] != asked.Question[0]:
 		return nil, errors.New("reply to another question")
 	case err != nil:
 		return reply, fmt.Errorf("malformed reply: %w", err)

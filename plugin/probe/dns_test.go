@@ -153,7 +153,7 @@ func TestDNS(t *testing.T) {
 		"other ID":         {"dns://", wrong(otherID, false), nil, "timeout while reading: ignored 1, the last a reply with another ID"},
 		"other case":       {"dns:///" + name, wrong(otherCase, false), nil, "timeout while reading: ignored 1, the last a reply to another question"},
 		"other type":       {"dns://", wrong(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeAAAA }, false), nil, "timeout while reading: ignored 1, the last a reply to another question"},
-		"no question":      {"dns://", wrong(func(m *dns.Msg) { m.Question = nil }, false), nil, "timeout while reading: ignored 1, the last a reply to another question"},
+		"no question":      {"dns://", wrong(func(m *dns.Msg) { m.Question = nil }, false), nil, "timeout while reading: ignored 1, the last a reply with 0 questions"},
 		"echo":             {"dns://", func(m *dns.Msg) [][]byte { return [][]byte{packed(m), packed(m)} }, nil, "timeout while reading: ignored 2, the last a message that is no reply"},
 		"garbage":          {"dns://", func(*dns.Msg) [][]byte { return [][]byte{[]byte("220 hello")} }, nil, "timeout while reading: ignored 1, the last a message that is no reply"},
 		"cut":              {"dns://", raw(func(b []byte) []byte { return b[:len(b)-2] }), nil, "malformed reply: ..."},
