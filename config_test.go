@@ -251,6 +251,11 @@ func TestConfigRight(t *testing.T) {
 		{name: "an international name is", directives: "failover bücher.example.org 192.0.2.10 {\nprobe tls://:443\n}", want: "xn--bcher-kva.example.org. = 192.0.2.10; tls://xn--bcher-kva.example.org port 443"},
 		{name: "a host of its own", directives: inBlock("probe tls://other.example.net"), want: "www.example.org. = 192.0.2.10:443; tls://other.example.net"},
 		{name: "a wildcard with a host", directives: "failover *.example.org 192.0.2.10 {\nprobe http://www.example.org\n}", want: "*.example.org. = 192.0.2.10; http://www.example.org/ status 200-399"},
+		{name: "a name server", directives: "failover ns.example.org 192.0.2.10 {\nprobe dns:///Example.org?type=SOA answer ^ns\n}", want: `ns.example.org. = 192.0.2.10; dns:///example.org.?type=SOA rcode NOERROR answer "^ns"`},
+		{name: "a health service", directives: inBlock("probe grpc://:9090/my.pkg.Service"), want: "www.example.org. = 192.0.2.10:443; grpc://www.example.org/my.pkg.Service port 9090"},
+		{name: "a program without a port", directives: "failover www.example.org 192.0.2.10 {\nprobe exec:///bin/true\n}", want: `www.example.org. = 192.0.2.10; exec:///bin/true name "www.example.org"`},
+		{name: "a program of a wildcard", directives: "failover *.example.org 192.0.2.10 {\nprobe exec:///bin/true\n}", want: `*.example.org. = 192.0.2.10; exec:///bin/true name ""`},
+		{name: "a program of an overlay", directives: "failover {\nfrom next\nprobe exec:///bin/true\n}", want: `example.org. = ; exec:///bin/true name "example.org"; fallback next; from true`},
 		{name: "several", directives: inBlock("probe tcp://\nprobe tcp://:80"), want: made + "; tcp:// port 80"},
 
 		// Properties.
@@ -496,7 +501,7 @@ func TestConfigWrong(t *testing.T) {
 	const (
 		addr     = "want one such as 192.0.2.10, 192.0.2.10:443 or [2001:db8::10]:443"
 		words    = "want one of allow, answer, backup, fall, fallback, from, hold, https, interval, limit, min, ns, order, prefer, primary, probe, recheck, require, rise, soa, srv, startup, timeout, ttl, update"
-		kinds    = "want one of http, https, tcp, tls"
+		kinds    = "want one of dns, exec, grpc, grpcs, http, https, icmp, tcp, tls"
 		unicast  = "is not the address of one host, want a unicast address"
 		label    = "want a host name label: letters, digits and hyphens"
 		port     = "want a number from 1 to 65535"
@@ -774,11 +779,15 @@ func TestConfigWrong(t *testing.T) {
 		{inBlock("probe tcp"), 2, `probe: "tcp" ` + url},
 		{inBlock(`probe ""`), 2, `probe: "" ` + url},
 		{inBlock("probe tpc://"), 2, `probe: unknown kind of probe "tpc", ` + kinds},
-		{inBlock("probe dns://"), 2, `probe: unknown kind of probe "dns", ` + kinds},
-		{inBlock("probe grpc://"), 2, `probe: unknown kind of probe "grpc", ` + kinds},
-		{inBlock("probe grpcs://"), 2, `probe: unknown kind of probe "grpcs", ` + kinds},
-		{inBlock("probe icmp://"), 2, `probe: unknown kind of probe "icmp", ` + kinds},
-		{inBlock("probe exec:///bin/true"), 2, `probe: unknown kind of probe "exec", ` + kinds},
+		{inBlock("probe dns:// rcode MAYBE"), 2, `probe: rcode "MAYBE", want one such as NOERROR or REFUSED`},
+		{inBlock("probe dns://ns.example.org"), 2, `probe: host "ns.example.org" means nothing to dns, want dns://:PORT/NAME or dns:///NAME`},
+		{"failover *.example.org 192.0.2.1 {\nprobe dns://\n}", 2, `probe: no name in URL "dns://", and a wildcard is none, want one as in dns:///www.example.org`},
+		{inBlock("probe grpc:// insecure"), 2, `probe: unknown option "insecure" for grpc, want none`},
+		{inBlock("probe grpcs:// ca nowhere.pem"), 2, `probe: ca "nowhere.pem": stat nowhere.pem: no such file or directory`},
+		{"failover www.example.org 192.0.2.10 {\nprobe grpc://\n}", 1, `member "192.0.2.10" of pool "www.example.org.": ` + noPort},
+		{inBlock("probe icmp://:7"), 2, `probe: port "7" in URL "icmp://:7" means nothing to icmp, want icmp://`},
+		{inBlock("probe exec:///no/such/check -v"), 2, `probe: program "/no/such/check": no such file or directory, want one that can be run`},
+		{inBlock("probe exec://bin/true"), 2, `probe: host "bin" means nothing to exec, want exec:///PATH`},
 		{inBlock("probe tcp:// watch"), 2, `probe: unknown option "watch" for tcp, want one of expect, send`},
 		{inBlock("probe http:// satus 200"), 2, `probe: unknown option "satus" for http, want one of body, header, method, status`},
 		{inBlock("probe http:// status 200 status 201"), 2, `probe: option "status" twice, want it once`},

@@ -39,6 +39,8 @@ func FuzzParse(f *testing.F) {
 		inBlock(`probe tls:// ca ca.pem cert cert.pem key.pem send "a \"b\"\r\n" expect "^\\d+"`),
 		over("from next\nallow 192.0.2.0/24\nlimit 5\nfallback none"), "failover a.example.org {\nfrom next\nprobe http://\n}\nfailover a.example.org east=192.0.2.1:1 {\nsrv http sip/udp\nhttps alpn=h2,h3 no-default-alpn\n}",
 		into("192.0.2.53:5353 example.org key hmac-sha512\nupdate [2001:db8::53] ."),
+		inBlock("probe dns:///a.example.org?type=MX rcode NXDOMAIN answer ^a\nprobe grpcs:///a.B insecure\nprobe grpc://"),
+		"failover a.example.org 192.0.2.1 {\nprobe icmp://\nprobe exec:///bin/true \"a b\" c\n}",
 		"failover 192.0.2.1:443", "failover . * *.* \"\"", "failover www.example.org { rise 3 }", inBlock("rise 3 {\n}") + " x {",
 	} {
 		f.Add(s, "example.org. .")

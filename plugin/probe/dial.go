@@ -39,19 +39,31 @@ type conn struct {
 // dial connects to target. All reading and writing on the connection ends when ctx does. The caller
 // closes it; the error is fit to be returned by a Prober.
 func dial(ctx context.Context, target netip.AddrPort) (*conn, error) {
-	if !target.Addr().IsValid() || target.Port() == 0 {
-		return nil, fmt.Errorf("cannot dial %s, want an address and a port", target) // package net would dial the local host
+	if err := dialable(target); err != nil {
+		return nil, err
 	}
 	c, err := dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, target)
 	if err != nil {
 		return nil, plain(ctx, connecting, err)
 	}
+	return &conn{c, endWith(ctx, c)}, nil
+}
+
+// dialable says what is not: package net would dial the local host.
+func dialable(target netip.AddrPort) error {
+	if !target.Addr().IsValid() || target.Port() == 0 {
+		return fmt.Errorf("cannot dial %s, want an address and a port", target)
+	}
+	return nil
+}
+
+// endWith ends all reading and writing on c when ctx ends, until it is told to forget about it.
+func endWith(ctx context.Context, c interface{ SetDeadline(time.Time) error }) (forget func() bool) {
 	if deadline, ok := ctx.Deadline(); ok {
 		c.SetDeadline(deadline)
 	}
 	// After the deadline, not before: it must not replace the one a cancellation has set.
-	forget := context.AfterFunc(ctx, func() { c.SetDeadline(longAgo) })
-	return &conn{c, forget}, nil
+	return context.AfterFunc(ctx, func() { c.SetDeadline(longAgo) })
 }
 
 // Close resets the connection: it would otherwise be remembered for a minute (TIME_WAIT), here or

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // listenShort listens on a loopback address with room for one connection that waits.
@@ -40,7 +42,7 @@ func TestConnect(t *testing.T) {
 		t.Run(family, func(t *testing.T) {
 			wantError(t, ask(t, mustParse(t, "tcp://"), serve(t, address, silent), soon), "")
 			closed := closedPort(t, address)
-			for _, url := range []string{"tcp://", "tls://", "http://", "https://"} {
+			for _, url := range []string{"tcp://", "tls://", "http://", "https://", "grpc://", "grpcs://"} {
 				err := ask(t, mustParse(t, url), closed, soon)
 				wantError(t, err, "connection refused")
 				if !errors.Is(err, syscall.ECONNREFUSED) {
@@ -77,6 +79,8 @@ func TestCancel(t *testing.T) {
 		"tls":   {[]string{"tls://"}, "canceled in the TLS handshake"},
 		"http":  {[]string{"http://"}, "canceled while reading"},
 		"https": {[]string{"https://"}, "canceled in the TLS handshake"},
+		"grpc":  {[]string{"grpc://"}, "canceled while reading"},
+		"grpcs": {[]string{"grpcs://"}, "canceled in the TLS handshake"},
 	}
 	target := serve(t, "127.0.0.1:0", silent)
 	for name, tc := range tests {
@@ -128,7 +132,7 @@ func TestForgets(t *testing.T) {
 	defer cancel()
 	w := watched{ctx, new(atomic.Int32)}
 	target := serve(t, "127.0.0.1:0", hangsUp)
-	for _, words := range [][]string{{"tcp://"}, {"tls://"}, {"http://"}, {"tcp://", "expect", "x"}} {
+	for _, words := range [][]string{{"tcp://"}, {"tls://"}, {"http://"}, {"tcp://", "expect", "x"}, {"grpc://"}, {"dns://"}} {
 		mustParse(t, words...).Probe(w, target)
 		if n := w.waiting.Load(); n != 0 {
 			t.Errorf("%q: %d still wait for the context's end", words, n)
@@ -165,6 +169,20 @@ func everyWay(t *testing.T) map[string]struct {
 		"http timeout":   {mustParse(t, "http://"), plain},
 		"http endless":   {mustParse(t, "http://"), serve(t, "127.0.0.1:0", floods("HTTP/1.1 200 OK\r\n\r\n", "A"))},
 		"https":          {mustParse(t, "https://", "ca", ca), serveTLS(t, "127.0.0.1:0", config, nil, page)},
+		"grpc":           {mustParse(t, "grpc://"), serveGRPC(t, "127.0.0.1:0", nil, healthy)},
+		"grpc down":      {mustParse(t, "grpc:///my.pkg.Down"), serveGRPC(t, "127.0.0.1:0", nil, healthy)},
+		"grpc timeout":   {mustParse(t, "grpc://"), plain},
+		"grpc refused":   {mustParse(t, "grpc://"), closed},
+		"grpc garbage":   {mustParse(t, "grpc://"), serve(t, "127.0.0.1:0", floods("", "A"))},
+		"grpcs":          {mustParse(t, "grpcs://", "ca", ca), serveGRPC(t, "127.0.0.1:0", config, healthy)},
+		"grpcs unknown":  {mustParse(t, "grpcs://"), serveGRPC(t, "127.0.0.1:0", config, healthy)},
+		"dns":            {mustParse(t, "dns://"), nameserver(t, "127.0.0.1:0", noerror, nil)},
+		"dns refused":    {mustParse(t, "dns://"), closed},
+		"dns cut":        {mustParse(t, "dns://"), nameserver(t, "127.0.0.1:0", truncated, nil)},
+		"dns timeout":    {mustParse(t, "dns://"), nameserver(t, "127.0.0.1:0", func(*dns.Msg) [][]byte { return nil }, nil)},
+		"exec":           {mustParse(t, "exec:///bin/sh", "-c", "exit 0"), closed},
+		"exec fails":     {mustParse(t, "exec:///bin/sh", "-c", "echo no >&2; exit 1"), closed},
+		"exec timeout":   {mustParse(t, "exec:///bin/sh", "-c", "sleep 60 & sleep 60"), closed},
 		"https mismatch": {mustParse(t, "https://", "ca", ca, "body", "no"), serveTLS(t, "127.0.0.1:0", config, nil, page)},
 	}
 }
@@ -178,9 +196,9 @@ func TestNothingLeft(t *testing.T) {
 			if fails := strings.Contains(name, " ") && name != "tcp hears" && name != "http endless"; (err != nil) != fails {
 				t.Errorf("%s: got %v", name, err)
 			}
-			if n := sockets(t, way.target.Port(), "01"); n > 0 { // established
-				t.Errorf("%s: the connection is open after the probe", name)
-			}
+		}
+		if n := sockets(t, way.target.Port(), "01"); n > 0 { // established
+			t.Errorf("%s: the connection is open after the probe", name)
 		}
 	}
 	for name, way := range ways {
@@ -233,7 +251,7 @@ func TestReset(t *testing.T) {
 		_, err := io.Copy(io.Discard, c)
 		ends <- err
 	})
-	for _, words := range [][]string{{"tcp://"}, {"tls://"}, {"http://"}, {"tcp://", "expect", "x"}} {
+	for _, words := range [][]string{{"tcp://"}, {"tls://"}, {"http://"}, {"tcp://", "expect", "x"}, {"grpc://"}, {"grpcs://"}} {
 		ask(t, mustParse(t, words...), target, brief)
 		if err := <-ends; !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("%q: the member's connection ended with %v, want a reset", words, err)

@@ -65,6 +65,14 @@ func (l line) bare() error {
 	return fmt.Errorf("URL %q has a path or a query, want %s://%s", l.word, u.Scheme, u.Host)
 }
 
+// hostless says that the URL has no host, for the kinds that speak of none; want is how they are written.
+func (l line) hostless(want string) error {
+	if host := l.url.Hostname(); host != "" {
+		return fmt.Errorf("host %q means nothing to %s, want %s", host, l.url.Scheme, want)
+	}
+	return nil
+}
+
 // host is the name that is spoken of: the URL's host, else the pool's name, in lower case and
 // without trailing dot. If neither is there it is empty, or an error if one is needed.
 func (l line) host(needed bool) (string, error) {

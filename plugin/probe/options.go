@@ -26,7 +26,11 @@ func (l line) read(options map[string]option) error {
 		name := words[0]
 		o, found := options[name]
 		if !found {
-			return fmt.Errorf("unknown option %q for %s, want one of %s", name, l.url.Scheme, list(options))
+			want := "none"
+			if len(options) > 0 {
+				want = "one of " + list(options)
+			}
+			return fmt.Errorf("unknown option %q for %s, want %s", name, l.url.Scheme, want)
 		}
 		if seen[name] && !o.repeat {
 			return fmt.Errorf("option %q twice, want it once", name)

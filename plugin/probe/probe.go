@@ -3,7 +3,7 @@
 // A question is written as a URL and options, the words that follow "probe" in a Corefile. Parse
 // turns them into a Spec, whose Prober asks the question of any address it is given. Only that
 // address is ever dialled; the URL's host is the name that is spoken of: the Host header, the SNI
-// and the name a certificate is verified for.
+// and the name a certificate is verified for. What a program dials that is run is its own affair.
 //
 // There is no clock, no log and no metric here, and no retry: when to ask, and what to believe of
 // the answers, is for the caller to decide.
@@ -30,12 +30,13 @@ type Prober interface {
 	// may be called by any number of goroutines at once.
 	Probe(ctx context.Context, target netip.AddrPort) error
 
-	// Kind is the scheme of the URL: tcp, tls, http, https.
+	// Kind is the scheme of the URL: tcp, tls, http, https, dns, grpc, grpcs, icmp, exec.
 	Kind() string
 
 	// String is the whole question in canonical form: two Probers with equal Strings ask the same
-	// of any target, so one can serve for both. What may be a secret (texts sent, header values)
-	// and the contents of files are in it as SHA-256 digests: a replaced file is a new question.
+	// of any target, so one can serve for both. What may be a secret (texts sent, header values,
+	// arguments) and the contents of files are in it as SHA-256 digests: a replaced file is a new
+	// question. A program is not: it is read anew each time it is run.
 	String() string
 }
 
@@ -45,15 +46,31 @@ type Spec struct {
 	Port  uint16 // the port in the URL; 0: none was given
 	Usual uint16 // the scheme's usual port; 0: it has none
 	Word  string // the URL as it was written
+	ports ports
 }
 
+// ports says what a kind makes of them.
+type ports uint8
+
+const (
+	needed  ports = iota // one has to be known
+	welcome              // it does without
+	unheard              // it knows of none
+)
+
 // Target is what is dialled for a member: the port is the URL's, else the member's own, else the
-// scheme's usual one. Without any it is an error.
+// scheme's usual one. Without any it is an error, but for a kind that needs none: then it is 0.
 func (s Spec) Target(member netip.AddrPort) (netip.AddrPort, error) {
+	if s.ports == unheard {
+		return netip.AddrPortFrom(member.Addr(), 0), nil // whatever the member's, it is the same question
+	}
 	for _, port := range []uint16{s.Port, member.Port(), s.Usual} {
 		if port != 0 {
 			return netip.AddrPortFrom(member.Addr(), port), nil
 		}
+	}
+	if s.ports == welcome {
+		return netip.AddrPortFrom(member.Addr(), 0), nil
 	}
 	return netip.AddrPort{}, fmt.Errorf("no port for %s, want one with the address, as in %s, or in the probe's URL",
 		member.Addr(), netip.AddrPortFrom(member.Addr(), 443))
@@ -62,12 +79,18 @@ func (s Spec) Target(member netip.AddrPort) (netip.AddrPort, error) {
 // A kind is one way of asking.
 type kind struct {
 	usual uint16                     // the usual port; 0: there is none
+	ports ports                      // what it makes of them
 	parse func(line) (Prober, error) // makes the Prober of a line of this kind
 }
 
 var kinds = map[string]kind{
+	"dns":   {usual: 53, parse: parseDNS},
+	"exec":  {ports: welcome, parse: parseExec},
+	"grpc":  {parse: parseGRPC},
+	"grpcs": {parse: parseGRPC},
 	"http":  {usual: 80, parse: parseHTTP},
 	"https": {usual: 443, parse: parseHTTP},
+	"icmp":  {ports: unheard, parse: parseICMP},
 	"tcp":   {parse: parseTCP},
 	"tls":   {parse: parseTLS},
 }
@@ -97,7 +120,7 @@ func Parse(words []string, name, root string) (Spec, error) {
 	if err != nil {
 		return Spec{}, err
 	}
-	return Spec{Prober: question{p, p.String()}, Port: l.port, Usual: k.usual, Word: words[0]}, nil
+	return Spec{Prober: question{p, p.String()}, Port: l.port, Usual: k.usual, Word: words[0], ports: k.ports}, nil
 }
 
 // A question is a Prober that has its String at hand: it is compared for every member.

@@ -39,8 +39,8 @@ func TestParseErrors(t *testing.T) {
 		{[]string{""}, `"" is ` + url},
 		{[]string{"tcp"}, `"tcp" is ` + url},
 		{[]string{"http:/x"}, `"http:/x" is ` + url},
-		{[]string{"tpc://:80"}, `unknown kind of probe "tpc", want one of http, https, tcp, tls`},
-		{[]string{"://:80"}, `unknown kind of probe "", want one of http, https, tcp, tls`},
+		{[]string{"tpc://:80"}, `unknown kind of probe "tpc", want one of dns, exec, grpc, grpcs, http, https, icmp, tcp, tls`},
+		{[]string{"://:80"}, `unknown kind of probe "", want one of dns, exec, grpc, grpcs, http, https, icmp, tcp, tls`},
 		{[]string{"http://me:secret@www.example.org/"}, "user in a URL, want the option header Authorization VALUE"},
 		{[]string{"tcp://me@:80"}, "user in a URL, want the option header Authorization VALUE"},
 		{[]string{"http://:80/a b"}, `URL "http://:80/a b" ` + letters},
@@ -57,6 +57,32 @@ func TestParseErrors(t *testing.T) {
 		{[]string{"tcp://5432"}, `host "5432" means nothing to tcp, want tcp://:PORT or tcp://`},
 		{[]string{"tcp://:80/"}, `URL "tcp://:80/" has a path or a query, want tcp://:80`},
 		{[]string{"tls://www.example.org?x"}, `URL "tls://www.example.org?x" has a path or a query, want tls://www.example.org`},
+		{[]string{"dns://ns.example.org"}, `host "ns.example.org" means nothing to dns, want dns://:PORT/NAME or dns:///NAME`},
+		{[]string{"dns://:53/a..b"}, `"a..b" cannot be a name to ask for, want labels of 1 to 63 letters, and 255 in all`},
+		{[]string{"dns:///" + strings.Repeat("a", 64)}, `"` + strings.Repeat("a", 64) + `" cannot be a name to ask for, want labels of 1 to 63 letters, and 255 in all`},
+		{[]string{"dns:///x?A"}, `query "A" in URL "dns:///x?A", want one such as ?type=AAAA`},
+		{[]string{"dns:///x?"}, `query "" in URL "dns:///x?", want one such as ?type=AAAA`},
+		{[]string{"dns:///x?type=A&type=B"}, `type "A&type=B" in URL "dns:///x?type=A&type=B", want one such as A, AAAA or SOA`},
+		{[]string{"dns:///x?type=AXFR"}, `type "AXFR" in URL "dns:///x?type=AXFR", want one such as A, AAAA or SOA`},
+		{[]string{"dns:///x?type=OPT"}, `type "OPT" in URL "dns:///x?type=OPT", want one such as A, AAAA or SOA`},
+		{[]string{"dns:///x?type=TYPE65280"}, `type "TYPE65280" in URL "dns:///x?type=TYPE65280", want one such as A, AAAA or SOA`},
+		{[]string{"dns:///x?type="}, `type "" in URL "dns:///x?type=", want one such as A, AAAA or SOA`},
+		{[]string{"dns:///x?type=%zz"}, `query "type=%zz" in URL "dns:///x?type=%zz": invalid URL escape "%zz"`},
+		{[]string{"grpc://:1/a?b"}, `URL "grpc://:1/a?b" has a query, want grpc://:1/a`},
+		{[]string{"grpc:///a%20b"}, `service "a b", want a name such as my.pkg.Service`},
+		{[]string{"grpcs://192.0.2.1"}, `host "192.0.2.1" ` + dialled},
+		{[]string{"icmp://www.example.org"}, `host "www.example.org" means nothing to icmp, want icmp://`},
+		{[]string{"icmp://:7"}, `port "7" in URL "icmp://:7" means nothing to icmp, want icmp://`},
+		{[]string{"icmp:///x"}, `URL "icmp:///x" has a path or a query, want icmp://`},
+		{[]string{"exec://bin/true"}, `host "bin" means nothing to exec, want exec:///PATH`},
+		{[]string{"exec:///bin/true?x"}, `URL "exec:///bin/true?x" has a query, want the arguments behind it, each a word`},
+		{[]string{"exec://"}, `no program in URL "exec://", want one as in exec:///usr/local/bin/check`},
+		{[]string{"exec:///"}, `no program in URL "exec:///", want one as in exec:///usr/local/bin/check`},
+		{[]string{"exec:///bin/true%00"}, `"/bin/true\x00" for a program holds a zero byte, want none`},
+		{[]string{"exec:///bin/true", "a\x00"}, `"a\x00" for a program holds a zero byte, want none`},
+		{[]string{"exec:///no/such/program"}, `program "/no/such/program": no such file or directory, want one that can be run`},
+		{[]string{"exec:///etc"}, `program "/etc": is a directory, want one that can be run`},
+		{[]string{"exec://" + dir + "/key.pem"}, `program "DIR/key.pem": permission denied, want one that can be run`},
 		{[]string{"http://192.0.2.1/"}, `host "192.0.2.1" ` + dialled},
 		{[]string{"https://[2001:db8::1]:443/"}, `host "2001:db8::1" ` + dialled},
 		{[]string{"tls://192.0.2.1", "insecure"}, `host "192.0.2.1" ` + dialled},
@@ -75,6 +101,17 @@ func TestParseErrors(t *testing.T) {
 		{[]string{"http://", "method"}, `option "method" takes 1 words, want method M`},
 		{[]string{"http://", "method", "GET", "method", "GET"}, `option "method" twice, want it once`},
 		{[]string{"tls://", "insecure", "insecure"}, `option "insecure" twice, want it once`},
+
+		{[]string{"dns://", "type", "A"}, `unknown option "type" for dns, want one of answer, rcode`},
+		{[]string{"grpc://", "insecure"}, `unknown option "insecure" for grpc, want none`},
+		{[]string{"grpcs://", "send", "x"}, `unknown option "send" for grpcs, want one of ca, cert, expires, insecure`},
+		{[]string{"icmp://", "x"}, `unknown option "x" for icmp, want none`},
+
+		// Options of dns.
+		{[]string{"dns://", "rcode", "0"}, `rcode "0", want one such as NOERROR or REFUSED`},
+		{[]string{"dns://", "rcode", "BADVERS"}, `rcode "BADVERS", want one such as NOERROR or REFUSED`},
+		{[]string{"dns://", "answer", "("}, "answer \"(\": error parsing regexp: missing closing ): `(`"},
+		{[]string{"dns://", "answer"}, `option "answer" takes 1 words, want answer REGEX`},
 
 		// Options of http and https.
 		{[]string{"http://", "method", "get"}, `method "get", want one such as GET, HEAD or POST`},
@@ -136,7 +173,7 @@ func TestParseErrors(t *testing.T) {
 
 // A pool whose first name is a wildcard, or no host's.
 func TestParseNoHost(t *testing.T) {
-	for _, url := range []string{"http://:80/x", "https://:80/x", "tls://:80"} {
+	for _, url := range []string{"http://:80/x", "https://:80/x", "tls://:80", "grpc://:80", "grpcs://:80/x"} {
 		scheme, _, _ := strings.Cut(url, ":")
 		_, err := Parse([]string{url}, "", "")
 		wantError(t, err, `no host in URL "`+url+`", and a wildcard is none, want one as in `+scheme+`://www.example.org`)
@@ -149,6 +186,8 @@ func TestParseNoHost(t *testing.T) {
 	wantError(t, err, "")
 	_, err = Parse([]string{"tcp://:80"}, `a\.b`, "")
 	wantError(t, err, "")
+	_, err = Parse([]string{"dns://:53/"}, "", "")
+	wantError(t, err, `no name in URL "dns://:53/", and a wildcard is none, want one as in dns:///www.example.org`)
 }
 
 func TestTarget(t *testing.T) {
@@ -162,6 +201,11 @@ func TestTarget(t *testing.T) {
 		{"http://", "192.0.2.1:8080", "192.0.2.1:8080", ""},
 		{"https://:8443", "192.0.2.1:8080", "192.0.2.1:8443", ""},
 		{"https://", "[2001:db8::1]:0", "[2001:db8::1]:443", ""},
+		{"dns://", "192.0.2.1:0", "192.0.2.1:53", ""},
+		{"grpc://", "192.0.2.1:0", "invalid AddrPort", none},
+		{"exec:///bin/true", "192.0.2.1:0", "192.0.2.1:0", ""},
+		{"exec:///bin/true", "192.0.2.1:80", "192.0.2.1:80", ""},
+		{"exec://:81/bin/true", "192.0.2.1:80", "192.0.2.1:81", ""},
 	}
 	for _, tc := range tests {
 		got, err := mustParse(t, tc.url).Target(netip.MustParseAddrPort(tc.member))
@@ -192,6 +236,12 @@ func TestString(t *testing.T) {
 		{"http:// header a b header c d", "http:// header C d header A b"},
 		{"http:// header a b header a d"}, {"http:// header a d header a b"}, {"http:// header a d"}, {"http:// header c d"},
 		{"http:// body a"}, {"http:// body b"}, {"https:// insecure"}, {"https:// expires 1h"},
+		{"dns://", "dns://:53", "dns:///WWW.example.org.", "dns:///www.example%2eorg?type=a", "dns:// rcode noerror"},
+		{"dns:///b.example.org"}, {"dns:///."}, {"dns://?type=AAAA"}, {"dns:// rcode REFUSED"}, {"dns:// answer a"}, {"dns:// answer b"},
+		{"grpc://", "grpc://:80/", "grpc://WWW.example.org"}, {"grpc:///x"}, {"grpc:///X"}, {"grpc://b.example.org"},
+		{"grpcs://"}, {"grpcs:///x"}, {"grpcs:// insecure"}, {"grpcs:// ca " + caFile, "grpcs:// ca " + copied}, {"grpcs:// expires 1h"},
+		{"exec:///bin/true", "exec://:80/bin/true", "exec:///bin/tru%65"}, {"exec:///bin/false"},
+		{"exec:///bin/true a b"}, {"exec:///bin/true b a"}, {"exec:///bin/true ab"},
 	}
 	seen := map[string]string{}
 	for _, lines := range same {
@@ -243,6 +293,8 @@ func FuzzParse(f *testing.F) {
 		"tcp://", "tcp://:5432", `tcp://:25 send \x41\r\n expect ^220`, "tls://www.example.org expires 72h insecure",
 		"http://:8080/healthz?x=1 method HEAD status 200-299,301", "https://www.example.org header a b header c d body ok",
 		"http://[::1]:80/", "http://a@b/#c", "http://%41/%2f",
+		"dns://:53/health.example.org?type=AAAA answer ^2001 rcode NOERROR", `dns:///%5c000%20.%00?type=SOA`, "dns:///.",
+		"grpc://:9090/my.pkg.Service", "grpcs://www.example.org:9090 insecure expires 72h", "icmp://", "exec:///bin/sh -c exit", "exec://:1/bin/%00",
 	} {
 		f.Add(line, "www.example.org")
 	}
@@ -266,11 +318,14 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("got the canonical form %q", s)
 		}
 		target, err := s.Target(netip.MustParseAddrPort("[2001:db8::1]:81"))
-		if err != nil || target.Port() == 0 {
+		if err != nil || (target.Port() == 0) != (s.Kind() == "icmp") {
 			t.Errorf("got target %s, %v", target, err)
 		}
 		if p, ok := s.Prober.(question).Prober.(*web); ok {
 			checkRequest(t, p)
+		}
+		if p, ok := s.Prober.(question).Prober.(*query); ok {
+			checkQuestion(t, p)
 		}
 	})
 }
@@ -288,5 +343,19 @@ func checkRequest(t *testing.T, p *web) {
 	}
 	if rest, err := r.Peek(1); err == nil {
 		t.Errorf("%q has %q after its end", p.ask(p.usual), rest)
+	}
+}
+
+// checkQuestion sees that a question can be sent, and is the one that was meant.
+func checkQuestion(t *testing.T, p *query) {
+	t.Helper()
+	asked, wire, err := p.compose()
+	if err != nil {
+		t.Fatalf("%s: %v", p, err)
+	}
+	wire[2] |= 0x80 // a reply
+	reply, err := read(asked, wire)
+	if err != nil || !strings.EqualFold(reply.Question[0].Name, p.name) || reply.Question[0].Qtype != p.qtype {
+		t.Errorf("%s is read as %v, %v", p, reply, err)
 	}
 }

@@ -269,3 +269,17 @@ func fullPort(t *testing.T) netip.AddrPort {
 	t.Skip("a listener takes any number of connections here")
 	return netip.AddrPort{}
 }
+
+// benchmark asks target again and again.
+func benchmark(b *testing.B, target netip.AddrPort, words ...string) {
+	b.Helper()
+	p := mustParse(b, words...)
+	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+	defer cancel()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := p.Probe(ctx, target); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -22,8 +22,8 @@ type tcp struct {
 
 func parseTCP(l line) (Prober, error) {
 	p := new(tcp)
-	if host := l.url.Hostname(); host != "" {
-		return nil, fmt.Errorf("host %q means nothing to tcp, want tcp://:PORT or tcp://", host)
+	if err := l.hostless("tcp://:PORT or tcp://"); err != nil {
+		return nil, err
 	}
 	if err := l.bare(); err != nil {
 		return nil, err
