@@ -25,9 +25,12 @@ func (p *livePool) has(qtype uint16, as *role) bool {
 	return false
 }
 
+// ofPools are the types of records that pools have.
+var ofPools = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSRV}
+
 // types are the types of records that a pool has for a name in a role.
 func (p *livePool) types(as *role) []uint16 {
-	return slices.DeleteFunc([]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSRV}, func(t uint16) bool { return !p.has(t, as) })
+	return slices.DeleteFunc(slices.Clone(ofPools), func(t uint16) bool { return !p.has(t, as) })
 }
 
 // records are what the pool has for a query, and what goes with it.

@@ -14,7 +14,8 @@ import (
 type composition struct {
 	sets   recordSets // so far
 	before recordSets // the edition before
-	theirs recordSets // what the next plugins have
+	theirs recordSets // what the next plugins have, which is that of
+	base   *base      // nil: they do not have the zone
 
 	// A set that is the same but for its TTL stays as it went out until two reviews in a row find the other TTL: a
 	// probe that fails once lowers it, and is not worth a transfer.
@@ -24,7 +25,7 @@ type composition struct {
 
 // compose makes the records of a zone. Where only some pools have moved it begins with the edition before.
 func (t *transfers) compose(o *outgoing, review bool, only []*livePool) recordSets {
-	c := &composition{review: review, lately: o.drift, drift: make(map[setKey]uint32)}
+	c := &composition{base: o.base, review: review, lately: o.drift, drift: make(map[setKey]uint32)}
 	if o.current != nil {
 		c.before = o.current.sets
 	}
@@ -32,9 +33,13 @@ func (t *transfers) compose(o *outgoing, review bool, only []*livePool) recordSe
 		c.theirs = o.base.sets
 	}
 	deeper := t.deeper(o.apex)
+	wild, placed := t.block.names.wild || o.base != nil && o.base.wild, []string(nil)
 	place := func(name string, e *entry) {
 		if e.pool != nil && isBelow(name, o.apex) && !slices.ContainsFunc(deeper, func(apex string) bool { return isBelow(name, apex) }) {
 			c.place(name, e)
+			if wild && e.as == nil {
+				placed = append(placed, name)
+			}
 		}
 	}
 	if only != nil {
@@ -49,16 +54,19 @@ func (t *transfers) compose(o *outgoing, review bool, only []*livePool) recordSe
 				}
 			}
 		}
-		return c.sets
+	} else {
+		c.sets = make(recordSets, len(c.before))
+		maps.Copy(c.sets, c.theirs)
+		if o.base == nil {
+			c.sets[setKey{o.apex, dns.TypeNS}] = o.own.nameservers(o.apex)
+		}
+		c.overlay(t.block.overlays)
+		for name, e := range t.block.names.entries {
+			place(name, e)
+		}
 	}
-	c.sets = make(recordSets, len(c.before))
-	maps.Copy(c.sets, c.theirs)
-	if o.base == nil {
-		c.sets[setKey{o.apex, dns.TypeNS}] = o.own.nameservers(o.apex)
-	}
-	c.overlay(o.apex, t.block.overlays)
-	for name, e := range t.block.names.entries {
-		place(name, e)
+	for _, name := range placed {
+		c.hold(name)
 	}
 	if review {
 		o.drift = c.drift
@@ -66,12 +74,17 @@ func (t *transfers) compose(o *outgoing, review bool, only []*livePool) recordSe
 	return c.sets
 }
 
-// place puts what a pool has for a name in the place of what stands there.
+// place puts what a pool has for a name in the place of what stands there. Below a delegation that is the addresses of
+// its servers only, and below a DNAME nothing.
 func (c *composition) place(name string, e *entry) {
+	cut := c.base.cut(name)
+	if cut == dns.TypeDNAME {
+		return
+	}
 	s := e.pool.now.Load()
 	answered, ok := e.pool.sets(s, name, e.as)
 	types := e.pool.types(e.as)
-	for _, rtype := range append(types, dns.TypeCNAME, dns.TypeRRSIG) {
+	for _, rtype := range append(types, dns.TypeCNAME) {
 		c.restore(setKey{name, rtype})
 	}
 	if !ok && s.choice.Reply == pool.Next {
@@ -79,14 +92,39 @@ func (c *composition) place(name string, e *entry) {
 	}
 	for _, rtype := range types {
 		key := setKey{name, rtype}
-		if ok {
+		switch {
+		case cut == dns.TypeNS && c.theirs[key] == nil:
+		case ok:
 			c.put(key, answered[rtype])
-		} else {
+		default:
 			c.put(key, c.before[key]) // no record says SERVFAIL or REFUSED
 		}
-		dropSignature(c.sets, key)
 	}
 	delete(c.sets, setKey{name, dns.TypeCNAME}) // beside other data there can be none
+}
+
+// hold keeps a wildcard from answering for a name that has no records.
+func (c *composition) hold(name string) {
+	key := setKey{name, dns.TypeTXT}
+	c.restore(key)
+	if c.has(name) || c.base.cut(name) != 0 {
+		return
+	}
+	off, end := dns.NextLabel(name, 0)
+	for ; !end; off, end = dns.NextLabel(name, off) {
+		if c.has("*." + name[off:]) {
+			c.put(key, []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: nsTTL}, Txt: []string{""}}})
+			return
+		}
+	}
+}
+
+// has says whether a name has any records.
+func (c *composition) has(name string) bool {
+	if c.base != nil && c.base.others[name] {
+		return true
+	}
+	return slices.ContainsFunc(ofPools, func(rtype uint16) bool { return len(c.sets[setKey{name, rtype}]) > 0 })
 }
 
 // restore puts back what the next plugins have.
@@ -117,37 +155,21 @@ func (c *composition) put(key setKey, rrs []dns.RR) {
 	c.sets[key] = rrs
 }
 
-// dropSignature drops the signature of a set that is not the one that was signed.
-func dropSignature(sets recordSets, of setKey) {
-	key := setKey{of.owner, dns.TypeRRSIG}
-	if len(sets[key]) == 0 {
-		return
-	}
-	sets[key] = slices.DeleteFunc(slices.Clone(sets[key]), func(rr dns.RR) bool { return rr.(*dns.RRSIG).TypeCovered == of.rtype })
-}
-
 // overlay puts the addresses of the next plugins right where an overlay covers them, but for those of another zone's
 // servers.
-func (c *composition) overlay(apex string, over overlays) {
+func (c *composition) overlay(over overlays) {
 	if len(over) == 0 {
 		return
-	}
-	var cuts []string
-	for key := range c.theirs {
-		if key.rtype == dns.TypeNS && key.owner != apex {
-			cuts = append(cuts, key.owner)
-		}
 	}
 	for key, rrs := range c.theirs {
 		if !slices.Contains([]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSVCB}, key.rtype) {
 			continue
 		}
 		by := over.find(key.owner)
-		if by == nil || slices.ContainsFunc(cuts, func(cut string) bool { return isBelow(key.owner, cut) }) {
+		if by == nil || c.base.cut(key.owner) != 0 {
 			continue
 		}
-		signed := slices.ContainsFunc(c.theirs[setKey{key.owner, dns.TypeRRSIG}], func(rr dns.RR) bool { return rr.(*dns.RRSIG).TypeCovered == key.rtype })
-		if revised, ok := by.revised(rrs, signed); ok {
+		if revised, ok := by.revised(rrs); ok {
 			c.put(key, revised)
 		} else if c.before[key] != nil {
 			c.put(key, c.before[key])

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
+	"sync"
 
 	"github.com/miekg/dns"
 )
@@ -12,6 +14,14 @@ import (
 type edition struct {
 	soa  *dns.SOA
 	sets recordSets // without the SOA
+	rest func() []dns.RR
+}
+
+// newEdition makes an edition that has no SOA yet.
+func newEdition(sets recordSets) *edition {
+	e := &edition{sets: sets}
+	e.rest = sync.OnceValue(e.sorted)
+	return e
 }
 
 // recordSets are the records of a zone by their owner and type.
@@ -20,18 +30,22 @@ type recordSets map[setKey][]dns.RR
 // add puts a record into its set.
 func (s recordSets) add(key setKey, rr dns.RR) { s[key] = append(s[key], rr) }
 
-// records are all of the edition as AXFR gives them (RFC 5936, section 2.2): the SOA first and last, and next to it
-// what else the apex has.
+// records are all of the edition as AXFR gives them (RFC 5936, section 2.2): the SOA first and last.
 func (e *edition) records() []dns.RR {
+	return slices.Concat([]dns.RR{e.soa}, e.rest(), []dns.RR{e.soa})
+}
+
+// sorted is the edition without the SOA, in an order that is the same each time: what the apex has comes first.
+func (e *edition) sorted() []dns.RR {
 	apex := e.soa.Hdr.Name
 	keys := slices.SortedFunc(maps.Keys(e.sets), func(a, b setKey) int {
 		return cmp.Or(-compareBool(a.owner == apex, b.owner == apex), cmp.Compare(a.owner, b.owner), cmp.Compare(a.rtype, b.rtype))
 	})
-	rrs := []dns.RR{e.soa}
+	var rrs []dns.RR
 	for _, key := range keys {
 		rrs = append(rrs, e.sets[key]...)
 	}
-	return append(rrs, e.soa)
+	return rrs
 }
 
 // compareBool orders false before true.
@@ -73,33 +87,50 @@ func compareRecords(a, b dns.RR) int {
 	return cmp.Or(cmp.Compare(h.Name, o.Name), cmp.Compare(h.Rrtype, o.Rrtype), cmp.Compare(a.String(), b.String()))
 }
 
+// manyRecords is from how many records on it takes less to write each down than to compare it with all others.
+const manyRecords = 16
+
 // missing are the records of a set that another does not have, with the same TTL.
 func missing(rrs, other []dns.RR) []dns.RR {
 	if len(rrs) == len(other) && (len(rrs) == 0 || &rrs[0] == &other[0]) {
 		return nil // the same memory, as it is in most sets of two editions
 	}
+	return lacking(rrs, other, func(a, b dns.RR) bool { return a.Header().Ttl == b.Header().Ttl && dns.IsDuplicate(a, b) })
+}
+
+// lacking are those of some records that another set does not have. What same takes for the same has the same data.
+func lacking(rrs, other []dns.RR, same func(a, b dns.RR) bool) []dns.RR {
+	var index map[string]dns.RR
 	var lost []dns.RR
 	for i, rr := range rrs {
-		same := func(o dns.RR) bool { return rr.Header().Ttl == o.Header().Ttl && dns.IsDuplicate(rr, o) }
-		if i < len(other) && same(other[i]) || slices.ContainsFunc(other, same) {
+		if i < len(other) && same(rr, other[i]) {
 			continue
 		}
-		lost = append(lost, rr)
+		if len(other) <= manyRecords {
+			if !slices.ContainsFunc(other, func(o dns.RR) bool { return same(rr, o) }) {
+				lost = append(lost, rr)
+			}
+			continue
+		}
+		if index == nil {
+			index = make(map[string]dns.RR, len(other))
+			for _, o := range other {
+				index[dataOf(o)] = o
+			}
+		}
+		if o := index[dataOf(rr)]; o == nil || !same(rr, o) {
+			lost = append(lost, rr)
+		}
 	}
 	return lost
 }
 
-// sameData says whether two sets are the same but for their order and their TTL.
+// dataOf is the data of a record in words, which within a set tells it from the others.
+func dataOf(rr dns.RR) string { return strings.TrimPrefix(rr.String(), rr.Header().String()) }
+
+// sameData says whether two sets, with each record once, are the same but for their order and their TTL.
 func sameData(a, b []dns.RR) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i, rr := range a {
-		if !dns.IsDuplicate(rr, b[i]) && !slices.ContainsFunc(b, func(o dns.RR) bool { return dns.IsDuplicate(rr, o) }) {
-			return false
-		}
-	}
-	return true
+	return len(a) == len(b) && len(lacking(a, b, dns.IsDuplicate)) == 0
 }
 
 // The journal of a zone goes back so far. What has more records than that, or than the zone where that is larger,
@@ -115,7 +146,7 @@ type journal struct {
 	records int
 }
 
-// add appends a change of a zone of so many records.
+// add appends a change of a zone of so many sets.
 func (j *journal) add(c change, size int) {
 	j.changes = append(j.changes, c)
 	j.records += c.size()

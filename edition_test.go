@@ -32,6 +32,12 @@ func setsOfZone(rrs []dns.RR) recordSets {
 	return sets
 }
 
+func editionOf(soa *dns.SOA, sets recordSets) *edition {
+	e := newEdition(sets)
+	e.soa = soa
+	return e
+}
+
 func soaOf(serial uint32) *dns.SOA {
 	return &dns.SOA{Hdr: dns.RR_Header{Name: "example.org.", Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: 5}, Ns: "ns.", Mbox: "m.", Serial: serial}
 }
@@ -121,10 +127,10 @@ func TestJournal(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var j journal
 	ns := recordsOf(t, "example.org. 5 NS ns.example.org.")
-	current := &edition{soa: soaOf(1<<32 - 50), sets: setsOfZone(ns)} // the serial wraps on the way
+	current := editionOf(soaOf(1<<32-50), setsOfZone(ns)) // the serial wraps on the way
 	editions := []*edition{current}
 	for range 3 * maxChanges {
-		next := &edition{soa: soaOf(current.soa.Serial + 1 + rng.Uint32N(3)), sets: setsOfZone(ns)}
+		next := editionOf(soaOf(current.soa.Serial+1+rng.Uint32N(3)), setsOfZone(ns))
 		for i := range 5 {
 			for range rng.IntN(3) {
 				rr := recordsOf(t, fmt.Sprintf("%d.example.org. %d A 192.0.2.%d", i, 5+rng.IntN(2), rng.IntN(200)))[0]
@@ -186,7 +192,7 @@ func TestJournalSize(t *testing.T) {
 
 // The apex comes first: BIND and others take the name servers from there before anything else.
 func TestRecords(t *testing.T) {
-	e := &edition{soa: soaOf(1), sets: setsOfZone(recordsOf(t, "a.example.org. 5 A 192.0.2.1, example.org. 5 NS ns.example.org., z.example.org. 5 A 192.0.2.1"))}
+	e := editionOf(soaOf(1), setsOfZone(recordsOf(t, "a.example.org. 5 A 192.0.2.1, example.org. 5 NS ns.example.org., z.example.org. 5 A 192.0.2.1")))
 	var got []string
 	for _, rr := range e.records() {
 		got = append(got, rr.Header().Name+" "+dns.Type(rr.Header().Rrtype).String())

@@ -28,8 +28,11 @@ var log = clog.NewWithPlugin("failover")
 // own, with its own Next, and all of a server block share the rest.
 type Failover struct {
 	Next plugin.Handler
-	*block
+	*handler
 }
+
+// handler is what the handlers of one server block share, and nobody else has.
+type handler struct{ *block }
 
 // block is what the failover directives of one server block come to.
 type block struct {

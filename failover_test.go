@@ -38,7 +38,7 @@ func serving(t testing.TB, directives string, next plugin.Handler, keys ...strin
 		t.Fatal(err)
 	}
 	zones := plugin.OriginsFromArgsOrServerBlock(nil, keys)
-	f := Failover{Next: next, block: newBlock(&generation{zones: make(map[zoneKey]*zone)}, configs, zones, "test")}
+	f := Failover{Next: next, handler: &handler{newBlock(&generation{zones: make(map[zoneKey]*zone)}, configs, zones, "test")}}
 	for _, p := range f.generation.pools {
 		turn(p, strings.Repeat("+", p.Size()))
 	}

@@ -101,7 +101,7 @@ func checkConfigs(t *testing.T, configs []*config, zones []string) {
 		t.Fatal("Neither a pool nor an error")
 	}
 	b := newBlock(&generation{zones: make(map[zoneKey]*zone)}, configs, zones, "fuzz")
-	h := Failover{block: b}
+	h := Failover{handler: &handler{b}}
 	taken := make(map[string]bool)
 	pools := b.generation.pools
 	for _, c := range configs {
@@ -282,7 +282,7 @@ func FuzzServeDNS(f *testing.F) {
 
 		asked := r.Copy()
 		next := &anything{does: does, message: said}
-		h := Failover{Next: next, block: block.block}
+		h := Failover{Next: next, handler: block.handler}
 		if does == 255 {
 			h.Next = nil
 		}

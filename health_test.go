@@ -96,7 +96,7 @@ func (w *world) generate(t *testing.T, m *monitor.Monitor, before *generation, d
 	g := &generation{monitor: m, first: before == nil, replaces: before, zones: make(map[zoneKey]*zone), pending: make(map[time.Duration]*atomic.Int64), known: make(chan struct{}, 1)}
 	b := newBlock(g, configs, []string{"example.org."}, "test")
 	t.Cleanup(g.stop)
-	return g, Failover{block: b}
+	return g, Failover{handler: &handler{b}}
 }
 
 // begin is generate and start.

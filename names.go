@@ -12,6 +12,7 @@ import (
 // never change once made.
 type names struct {
 	entries map[string]*entry
+	wild    bool // there are wildcards
 }
 
 // entry is one existing name.
@@ -44,6 +45,7 @@ func makeNames(pools []*livePool, zones []string, inZone func(origin string) *zo
 			}
 			e := n.add(owner, z)
 			if below {
+				n.wild = true
 				e.wildcard = p
 				e = n.add(name, z) // exists, too (RFC 4592, section 2.2.1)
 			}

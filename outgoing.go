@@ -1,17 +1,13 @@
 package failover
 
 import (
-	"context"
 	"errors"
 	"math"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/coredns/coredns/plugin/transfer"
-
-	"github.com/miekg/dns"
 )
 
 // outgoing is one zone as it goes out.
@@ -31,15 +27,10 @@ type history struct {
 	base    *base
 	current *edition
 	journal journal
-	told    uint32            // the serial that NOTIFY was last sent for
 	drift   map[setKey]uint32 // the TTL that a set had at the last review instead of that of the edition
-	failing bool              // NOTIFY is not taken by somebody
-}
-
-// base is a zone as the next plugins have it. It never changes.
-type base struct {
-	soa  *dns.SOA
-	sets recordSets
+	unsure  bool              // the edition may lack what pools have been said to have moved to
+	signed  bool              // the log says that it does not go out
+	notices
 }
 
 // begin makes a zone that goes out.
@@ -62,34 +53,28 @@ const (
 	reviewed                 // whatever may have changed is looked for, also what the next plugins have under the same serial
 )
 
+// errSigned is the error for a zone whose records would not verify with others among them. It is left alone.
+var errSigned = errors.New("zone is signed already")
+
 // update makes a new edition of a zone if what is answered is not that of the latest, and returns the latest with
-// the changes that led to it. No edition: it is nobody's zone any more. only are the pools that have moved, where it is
-// known that nothing else has.
-func (t *transfers) update(o *outgoing, why occasion, only ...*livePool) (*edition, journal, error) {
+// the changes that led to it. only are the pools that have moved, where it is known that nothing else has.
+func (t *transfers) update(o *outgoing, why occasion, only []*livePool) (*edition, journal, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	known := o.base
-	if why == reviewed {
-		known = nil
-	}
-	b, err := t.fetch(o.apex, known)
+	b, err := t.below(o, why)
 	if err != nil {
+		o.unsure = true
 		return nil, journal{}, err
 	}
-	o.fromBelow.Store(b != nil)
-	if b == nil && o.own == nil {
-		return nil, journal{}, transfer.ErrNotAuthoritative
-	}
-	if b != nil && o.base != nil && b.same(o.base) {
-		b = o.base
-	}
-	if b != o.base || o.current == nil {
+	switch anew := o.current == nil || b != o.base || why == reviewed; {
+	case anew || o.unsure && why != asked:
 		only = nil
-	} else if why == asked {
+	case why == asked || only != nil && len(only) == 0:
 		return o.current, o.journal, nil
 	}
 	o.base = b
-	next := &edition{sets: t.compose(o, why == reviewed, only)}
+	next := newEdition(t.compose(o, why == reviewed, only))
+	o.unsure = false
 	offset := uint32(0)
 	if b == nil {
 		next.soa = o.own.soa(o.apex)
@@ -121,6 +106,35 @@ func (t *transfers) update(o *outgoing, why occasion, only ...*livePool) (*editi
 	return next, o.journal, nil
 }
 
+// below is the zone as the next plugins have it; nil: it is only ours.
+func (t *transfers) below(o *outgoing, why occasion) (*base, error) {
+	known := o.base
+	if why == reviewed {
+		known = nil
+	}
+	b, err := t.fetch(o.apex, known)
+	if err != nil {
+		return nil, err
+	}
+	signed := b != nil && b.signed()
+	o.fromBelow.Store(b != nil && !signed)
+	if signed != o.signed {
+		o.signed = signed
+		if signed {
+			log.Warningf("%s is signed already, and is transferred as it is, without pools: sign with the dnssec plugin, or at the secondaries", o.apex)
+		}
+	}
+	switch {
+	case signed:
+		return nil, errSigned
+	case b == nil && o.own == nil:
+		return nil, transfer.ErrNotAuthoritative
+	case b != nil && o.base != nil && b.same(o.base):
+		return o.base, nil
+	}
+	return b, nil
+}
+
 // deeper are the zones below an apex whose names are not part of its own.
 func (t *transfers) deeper(apex string) []string {
 	var zones []string
@@ -135,83 +149,4 @@ func (t *transfers) deeper(apex string) []string {
 		}
 	}
 	return zones
-}
-
-// readBase reads a zone from another plugin. One record is the SOA of what is known already.
-func readBase(apex string, ch <-chan []dns.RR, known *base) (*base, error) {
-	b := &base{sets: make(recordSets)}
-	records := 0
-	for rrs := range ch {
-		for _, rr := range rrs {
-			records++
-			key := setKey{strings.ToLower(rr.Header().Name), rr.Header().Rrtype}
-			soa, isSOA := rr.(*dns.SOA)
-			sig, isSig := rr.(*dns.RRSIG)
-			switch {
-			case isSOA && b.soa == nil:
-				b.soa = soa
-			case isSOA, isSig && sig.TypeCovered == dns.TypeSOA, key.rtype == dns.TypeZONEMD: // it is another SOA that goes out
-			default:
-				b.sets.add(key, rr)
-			}
-		}
-	}
-	if b.soa == nil {
-		return nil, errors.New("zone " + apex + " of the next plugin has no SOA record")
-	}
-	if records == 1 && known != nil {
-		return known, nil
-	}
-	return b, nil
-}
-
-// same says whether both are the same zone with the same records.
-func (b *base) same(other *base) bool {
-	if b == other {
-		return true
-	}
-	deleted, added := difference(b.sets, other.sets)
-	return len(deleted)+len(added) == 0 && sameSOA(b.soa, other.soa)
-}
-
-// sameSOA says whether two SOA records are the same, their TTL included.
-func sameSOA(a, b *dns.SOA) bool { return a.Hdr.Ttl == b.Hdr.Ttl && dns.IsDuplicate(a, b) }
-
-// isUntold says whether NOTIFY is still to be sent for a serial, and takes it that it is now.
-func (h *history) isUntold(serial uint32) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	untold := h.told != serial
-	h.told = serial
-	return untold
-}
-
-// tell sends NOTIFY until it is taken or there is something newer to tell.
-func (o *outgoing) tell(ctx context.Context, notify func(zone string) error, serial uint32) {
-	for wait := retell; wait <= maxRetell; wait *= 2 {
-		err := notify(o.apex)
-		o.mu.Lock()
-		newer, news := o.told != serial, (err != nil) != o.failing
-		o.failing = err != nil
-		o.mu.Unlock()
-		switch {
-		case news && err != nil:
-			log.Warningf("%s: %v", o.apex, err)
-		case news:
-			log.Infof("%s: NOTIFY is taken again", o.apex)
-		}
-		if err == nil || newer {
-			return
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done(): // the next generation takes it up
-			o.mu.Lock()
-			if o.told == serial {
-				o.told = 0
-			}
-			o.mu.Unlock()
-			return
-		}
-	}
 }

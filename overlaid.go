@@ -76,11 +76,11 @@ func (w *overlaid) revised(m *dns.Msg) *dns.Msg {
 }
 
 // revised is a set of the zone that the next plugins have, as it is answered. Not ok: no zone can say it.
-func (c *covered) revised(rrs []dns.RR, signed bool) (revised []dns.RR, ok bool) {
+func (c *covered) revised(rrs []dns.RR) (revised []dns.RR, ok bool) {
 	rtype := rrs[0].Header().Rrtype
 	w := &overlaid{covered: c, query: new(dns.Msg).SetQuestion(rrs[0].Header().Name, rtype)}
 	v := revision{overlaid: w, version: w.version.Load(), table: *w.known.Load(), still: true}
-	s := &recordSet{given: rrs, signed: signed}
+	s := &recordSet{given: rrs}
 	v.set(s, rtype)
 	if reply := c.Fallback.Reply; len(s.rrs) == 0 && (reply == pool.ServFail || reply == pool.Refused) {
 		return nil, false

@@ -34,8 +34,12 @@ func setup(c *caddy.Controller) error {
 		if server.Handler("transfer") == nil {
 			return ofPools()
 		}
-		// Whoever asks for the SOA because of a NOTIFY has to see the new serial. A zone of all names is left to cache.
-		return slices.Concat(ofPools(), slices.DeleteFunc(slices.Clone(zones), func(z string) bool { return z == "." }))
+		// Whoever asks for the SOA because of a NOTIFY has to see the new serial.
+		bypass := slices.Concat(ofPools(), zones)
+		for _, h := range handlersBelow(server) {
+			bypass = append(bypass, zonesOf(h)...)
+		}
+		return slices.DeleteFunc(bypass, func(z string) bool { return z == "." }) // the rest of the world is left to cache
 	}
 	at := directives[0].position
 	all.blocks = append(all.blocks, func() error {
@@ -63,11 +67,11 @@ func setup(c *caddy.Controller) error {
 		}
 		return nil
 	})
-	server.AddPlugin(func(next plugin.Handler) plugin.Handler { return Failover{Next: next, block: b} })
-
-	// Whoever embeds CoreDNS may drop an instance without a word to its plugins. Its generation goes with
-	// the last of its handlers.
-	runtime.AddCleanup(b, (*generation).stop, all.generation)
+	// Whoever embeds CoreDNS may drop an instance without a word to its plugins. Its generation, which has the block,
+	// goes with the last of its handlers.
+	of := &handler{b}
+	runtime.AddCleanup(of, (*generation).stop, all.generation)
+	server.AddPlugin(func(next plugin.Handler) plugin.Handler { return Failover{Next: next, handler: of} })
 	return nil
 }
 

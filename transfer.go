@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/coredns/coredns/plugin"
-	"github.com/coredns/coredns/plugin/auto"
+	"github.com/coredns/coredns/plugin/dynupdate"
 	"github.com/coredns/coredns/plugin/file"
 	"github.com/coredns/coredns/plugin/secondary"
 	"github.com/coredns/coredns/plugin/transfer"
@@ -27,9 +27,8 @@ const (
 	// change without a transition.
 	review = 10 * time.Second
 
-	// NOTIFY is repeated as long as somebody does not take it: first after retell, at last after maxRetell.
-	retell    = 10 * time.Second
-	maxRetell = 10 * time.Minute
+	// catchUp is how far ahead of the clock a serial may be that is waited for.
+	catchUp = 2
 )
 
 // errNoNS is the error for a zone that no secondary would take.
@@ -43,44 +42,45 @@ type transfers struct {
 	handlers []plugin.Handler // the next plugins
 	notify   func(zone string) error
 
-	apexes   map[string]bool                      // the names that may be the apex of a zone with something of the block's in it
+	apexes   map[string]bool                      // the names that may be the apex of a zone with names of pools in it
 	outgoing atomic.Pointer[map[string]*outgoing] // by apex; replaced, never written to
 	wake     chan struct{}
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 
-	mu    sync.Mutex         // guards the writing of outgoing, and
+	mu    sync.Mutex         // guards this
 	pools map[*livePool]bool // what has moved since the last edition; nil: anything may have
 }
 
 // newTransfers makes the transfers of a block that has the transfer plugin. zones are those of the server block.
 func newTransfers(b *block, key string, zones []string, handlers []plugin.Handler, notify func(string) error) *transfers {
 	t := &transfers{block: b, key: key, zones: zones, handlers: handlers, notify: notify, wake: make(chan struct{}, 1)}
-	t.apexes = t.possible()
+	t.apexes = possible(b, zones)
 	all, clocks := make(map[string]*outgoing), make(map[*serial]bool)
-	for key, z := range b.generation.zones {
-		if key.block == t.key && len(z.ns) > 0 {
-			t.warn(z)
-			all[key.origin] = t.begin(key.origin, z, &history{clock: z.serial})
-			clocks[z.serial] = true
+	for _, h := range handlers { // what is there already has the right serial from the first answer on
+		switch h.(type) {
+		case file.File, *secondary.Secondary:
+			t.take(all, zonesOf(h))
 		}
 	}
-	for _, h := range handlers { // what is known already has the right serial from the first answer on
-		for _, apex := range zonesOf(h) {
-			if !t.apexes[apex] && b.overlays.find(apex) == nil {
-				continue
-			}
-			if all[apex] == nil {
-				all[apex] = t.begin(apex, nil, &history{clock: newSerial()})
-			}
-			all[apex].fromBelow.Store(true)
+	for key, z := range b.generation.zones {
+		if key.block != t.key || len(z.ns) == 0 || within(key.origin, all) {
+			continue
 		}
+		t.warn(z)
+		if o := all[key.origin]; o != nil {
+			o.own, o.history = z, &history{clock: z.serial}
+		} else {
+			all[key.origin] = t.begin(key.origin, z, &history{clock: z.serial})
+		}
+		clocks[z.serial] = true
 	}
 	if before := t.before(); before != nil {
 		for apex, o := range *before.outgoing.Load() {
+			if all[apex] == nil && o.fromBelow.Load() {
+				t.take(all, []string{apex})
+			}
 			if all[apex] == nil {
-				all[apex] = t.begin(apex, nil, o.history)
-				all[apex].fromBelow.Store(o.fromBelow.Load())
 				continue
 			}
 			all[apex].history = o.history
@@ -99,17 +99,37 @@ func newTransfers(b *block, key string, zones []string, handlers []plugin.Handle
 	return t
 }
 
+// take begins those of the zones of a next plugin that have something of the block's in them.
+func (t *transfers) take(all map[string]*outgoing, zones []string) {
+	for _, apex := range zones {
+		if all[apex] == nil && (t.apexes[apex] || t.block.overlays.find(apex) != nil) {
+			all[apex] = t.begin(apex, nil, &history{clock: newSerial()})
+			all[apex].fromBelow.Store(true)
+		}
+	}
+}
+
+// within says whether a name lies in one of the zones without being its apex.
+func within(name string, zones map[string]*outgoing) bool {
+	for apex := range zones {
+		if apex != name && isBelow(name, apex) {
+			return true
+		}
+	}
+	return false
+}
+
 // warn says which name servers of a zone of our own have no address in it, where they should.
 func (t *transfers) warn(z *zone) {
 	for _, name := range z.ns {
-		if e := t.block.names.find(name); isBelow(name, z.origin) && (e == nil || e.pool == nil) && !t.transfersBelow() {
+		if e := t.block.names.find(name); isBelow(name, z.origin) && (e == nil || e.pool == nil) && !t.hasTransferers() {
 			log.Warningf("%s names the server %s, which has no address there: secondaries and resolvers will not find it", z.origin, name)
 		}
 	}
 }
 
-// transfersBelow says whether any of the next plugins can transfer zones.
-func (t *transfers) transfersBelow() bool {
+// hasTransferers says whether any of the next plugins can transfer zones.
+func (t *transfers) hasTransferers() bool {
 	return slices.ContainsFunc(t.handlers, func(h plugin.Handler) bool { _, ok := h.(transfer.Transferer); return ok })
 }
 
@@ -130,7 +150,7 @@ func (t *transfers) before() *transfers {
 // come later have theirs when they are found.
 func (t *transfers) open() {
 	for _, o := range *t.outgoing.Load() {
-		_, _, _ = t.update(o, asked)
+		_, _, _ = t.update(o, asked, nil)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t.cancel = cancel
@@ -158,22 +178,20 @@ func (t *transfers) moved(p *livePool) {
 
 // changed has new editions made of which anything may be new.
 func (t *transfers) changed() {
-	t.doubt()
+	t.mu.Lock()
+	t.pools = nil
+	t.mu.Unlock()
 	t.poke()
 }
 
-// doubt takes note that it is not known what has changed.
-func (t *transfers) doubt() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.pools = nil
-}
-
-// taken are the pools that have moved since it was called last; none: anything may have changed.
+// taken are the pools that have moved since it was called last; nil: anything may have changed.
 func (t *transfers) taken() []*livePool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	pools := slices.Collect(maps.Keys(t.pools))
+	var pools []*livePool
+	if t.pools != nil {
+		pools = slices.AppendSeq([]*livePool{}, maps.Keys(t.pools))
+	}
 	t.pools = make(map[*livePool]bool)
 	return pools
 }
@@ -213,17 +231,16 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // untilNext is how long it is until a new edition may have a greater serial than the latest without running ahead of
-// the clock: else the next process would begin behind it. A clock that is far ahead already is not waited for.
+// the clock: else the next process would begin behind it. What is far ahead already is not waited for.
 func (t *transfers) untilNext() time.Duration {
 	now := time.Now()
-	latest := second(now) - 1
+	ahead := int32(-1)
 	for _, o := range *t.outgoing.Load() {
-		if clock := o.clock.Load(); isAfter(clock, latest) {
-			latest = clock
+		if a := int32(o.clock.Load() - second(now)); a <= catchUp { // #nosec G115 -- serials wrap
+			ahead = max(ahead, a)
 		}
 	}
-	ahead := time.Duration(int32(latest-second(now))) * time.Second // #nosec G115 -- serials wrap
-	return min(ahead, time.Second) + now.Truncate(time.Second).Add(time.Second).Sub(now)
+	return time.Duration(ahead)*time.Second + now.Truncate(time.Second).Add(time.Second).Sub(now)
 }
 
 // publish makes new editions where something has changed, and tells the secondaries.
@@ -231,99 +248,69 @@ func (t *transfers) publish(ctx context.Context, why occasion) {
 	only := t.taken()
 	if why == reviewed {
 		t.discover()
-		only = nil
 	}
 	for _, o := range *t.outgoing.Load() {
-		e, _, err := t.update(o, why, only...)
-		if err != nil { // whoever asks is told why
-			t.doubt()
-			continue
-		}
-		if len(e.sets[setKey{o.apex, dns.TypeNS}]) == 0 {
-			continue
-		}
-		if serial := e.soa.Serial; o.isUntold(serial) {
-			go o.tell(ctx, t.notify, serial)
+		e, _, err := t.update(o, why, only)
+		switch {
+		case errors.Is(err, errSigned):
+		case errors.Is(err, transfer.ErrNotAuthoritative):
+			t.drop(o)
+		case err == nil && len(e.sets[setKey{o.apex, dns.TypeNS}]) > 0: // whoever asks is told why
+			t.tell(ctx, o, e.soa.Serial)
 		}
 	}
 }
 
 // discover looks for zones of the next plugins that were not there before.
 func (t *transfers) discover() {
-	if !t.transfersBelow() {
-		return
+	all := maps.Clone(*t.outgoing.Load())
+	for _, h := range t.handlers {
+		t.take(all, zonesOf(h))
 	}
-	for apex := range t.apexes {
-		_, _ = t.find(apex) // what fails is looked for again
-	}
-	for _, zone := range t.covered() {
-		_, _ = t.find(zone)
-	}
+	t.outgoing.Store(&all)
 }
 
-// possible are the names of pools and overlays and what is above them in the server block.
-func (t *transfers) possible() map[string]bool {
+// drop forgets a zone that the next plugins do not have any more.
+func (t *transfers) drop(o *outgoing) {
+	all := maps.Clone(*t.outgoing.Load())
+	delete(all, o.apex)
+	t.outgoing.Store(&all)
+}
+
+// possible are the names of a block's pools and overlays and what is above them in the zones of the server block.
+func possible(b *block, zones []string) map[string]bool {
 	apexes := make(map[string]bool)
 	above := func(name string) {
-		top := zoneOf(name, t.zones)
+		top := zoneOf(name, zones)
 		for off, end := 0, false; !end && !apexes[name[off:]] && len(name[off:]) >= len(top); off, end = dns.NextLabel(name, off) {
 			apexes[name[off:]] = true
 		}
 	}
-	for name, e := range t.block.names.entries {
+	for name, e := range b.names.entries {
 		if e.pool != nil {
 			above(name)
 		}
 	}
-	for _, c := range t.block.overlays {
+	for _, c := range b.overlays {
 		above(c.name)
 	}
 	return apexes
 }
 
-// covered are the zones of the next plugins that lie in an overlay, as far as these say which they have.
-func (t *transfers) covered() []string {
-	var zones []string
-	for _, h := range t.handlers {
-		for _, zone := range zonesOf(h) {
-			if t.block.overlays.find(zone) != nil {
-				zones = append(zones, zone)
-			}
-		}
-	}
-	return zones
-}
-
-// zonesOf are the zones of a plugin that says which it has.
+// zonesOf are the zones of a plugin that says which it has. kubernetes does not: it has one for each name that it is
+// asked for.
 func zonesOf(h plugin.Handler) []string {
 	switch h := h.(type) {
 	case file.File:
 		return h.Names
 	case *secondary.Secondary:
 		return h.Names
-	case auto.Auto:
+	case *dynupdate.DynUpdate:
+		return []string{h.Zone}
+	case interface{ Names() []string }: // auto
 		return h.Names()
 	}
 	return nil
-}
-
-// find returns the zone of an apex that goes out; nil: there is none.
-func (t *transfers) find(apex string) (*outgoing, error) {
-	if o := (*t.outgoing.Load())[apex]; o != nil {
-		return o, nil
-	}
-	if b, err := t.fetch(apex, nil); b == nil || err != nil {
-		return nil, err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	all := maps.Clone(*t.outgoing.Load())
-	if all[apex] == nil {
-		all[apex] = t.begin(apex, nil, &history{clock: newSerial()})
-		all[apex].fromBelow.Store(true)
-		t.outgoing.Store(&all)
-	}
-	return all[apex], nil
 }
 
 // fetch is a zone as the next plugins have it; nil: they do not have it. It is known where the serial number says so.
@@ -334,7 +321,7 @@ func (t *transfers) fetch(apex string, known *base) (*base, error) {
 	}
 	for _, h := range t.handlers {
 		tr, ok := h.(transfer.Transferer)
-		if !ok {
+		if !ok || !slices.Contains(zonesOf(h), apex) {
 			continue
 		}
 		ch, err := tr.Transfer(apex, serial)
@@ -375,17 +362,14 @@ func (t *transfers) transfer(apex string, serial uint32) ([]dns.RR, error) {
 
 // latest is the latest edition of a zone, and what has led to it.
 func (t *transfers) latest(apex string) (*edition, journal, error) {
-	ours := t.block.generation.zones[zoneKey{t.key, apex}] != nil
-	if (*t.outgoing.Load())[apex] == nil && !ours && !t.apexes[apex] && t.block.overlays.find(apex) == nil {
-		return nil, journal{}, transfer.ErrNotAuthoritative
+	if o := (*t.outgoing.Load())[apex]; o != nil {
+		e, j, err := t.update(o, asked, nil)
+		if errors.Is(err, errSigned) {
+			err = transfer.ErrNotAuthoritative // for the next plugin to send
+		}
+		return e, j, err
 	}
-	o, err := t.find(apex)
-	switch {
-	case err != nil:
-		return nil, journal{}, err
-	case o != nil:
-		return t.update(o, asked)
-	case ours:
+	if t.block.generation.zones[zoneKey{t.key, apex}] != nil {
 		return nil, journal{}, errNoNS
 	}
 	return nil, journal{}, transfer.ErrNotAuthoritative
