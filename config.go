@@ -238,6 +238,9 @@ func (p property) names() ([]string, error) {
 		if isAddress(arg) || strings.HasPrefix(name, "*") || name == "." {
 			return nil, p.errorf("%s %q, want the name of a host", p.word, arg)
 		}
+		if dns.CountLabel(name) == 1 {
+			return nil, p.errorf("%s %q, want the whole name, such as ns1.example.org", p.word, arg)
+		}
 		if p.word == "ns" && slices.Contains(names, name) {
 			return nil, p.errorf("ns %q stands there twice", arg)
 		}
