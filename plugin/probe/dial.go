@@ -32,34 +32,55 @@ var longAgo = time.Unix(1, 0)
 
 // A conn is a connection that lives as long as a probe.
 type conn struct {
-	*net.TCPConn
+	net.Conn
 	forget func() bool // stops waiting for the end of the context
 }
 
 // dial connects to target. All reading and writing on the connection ends when ctx does. The caller
 // closes it; the error is fit to be returned by a Prober.
 func dial(ctx context.Context, target netip.AddrPort) (*conn, error) {
-	if !target.Addr().IsValid() || target.Port() == 0 {
-		return nil, fmt.Errorf("cannot dial %s, want an address and a port", target) // package net would dial the local host
+	c, err := connect(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	return bind(ctx, c), nil
+}
+
+// connect makes a connection to target that is reset when it is closed: it would otherwise be remembered
+// for a minute (TIME_WAIT), here or at the member, and a thousand probes a second use up all ports.
+func connect(ctx context.Context, target netip.AddrPort) (net.Conn, error) {
+	if err := dialable(target); err != nil {
+		return nil, err
 	}
 	c, err := dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, target)
 	if err != nil {
 		return nil, plain(ctx, connecting, err)
 	}
+	c.SetLinger(0)
+	return c, nil
+}
+
+// dialable says what is wrong with a target: package net would dial the local host.
+func dialable(target netip.AddrPort) error {
+	if target.Addr().IsValid() && target.Port() != 0 {
+		return nil
+	}
+	return fmt.Errorf("cannot dial %s, want an address and a port", target)
+}
+
+// bind has a connection end with ctx.
+func bind(ctx context.Context, c net.Conn) *conn {
 	if deadline, ok := ctx.Deadline(); ok {
 		c.SetDeadline(deadline)
 	}
 	// After the deadline, not before: it must not replace the one a cancellation has set.
-	forget := context.AfterFunc(ctx, func() { c.SetDeadline(longAgo) })
-	return &conn{c, forget}, nil
+	return &conn{c, context.AfterFunc(ctx, func() { c.SetDeadline(longAgo) })}
 }
 
-// Close resets the connection: it would otherwise be remembered for a minute (TIME_WAIT), here or
-// at the member, and a thousand probes a second use up all ports.
+// Close is the end of the probe, too.
 func (c *conn) Close() error {
 	c.forget()
-	c.SetLinger(0)
-	return c.TCPConn.Close()
+	return c.Conn.Close()
 }
 
 // plain is err, met while a probe did something, in words for an operator who knows the address

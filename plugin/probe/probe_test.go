@@ -269,7 +269,9 @@ func FuzzParse(f *testing.F) {
 		if err != nil || target.Port() == 0 {
 			t.Errorf("got target %s, %v", target, err)
 		}
-		if p, ok := s.Prober.(question).Prober.(*web); ok {
+		if c, ok := s.Prober.(calling); !ok {
+			return
+		} else if p, ok := c.Caller.(*web); ok {
 			checkRequest(t, p)
 		}
 	})
