@@ -371,7 +371,7 @@ func TestCombine(t *testing.T) {
 		{"a member that is down is not held", []s{{Status: up, Soonest: 7, Back: true, Since: at(15)}, {Status: down, Soonest: 4}}, down, 4, 0},
 	}
 	for _, tc := range tests {
-		p := &livePool{Pool: pool.Pool{Hold: 15 * time.Second}}
+		p := &livePool{terms: &terms{Pool: pool.Pool{Hold: 15 * time.Second}}, inquiry: new(inquiry)}
 		for i := range tc.states {
 			p.probes = append(p.probes, probe.Spec{Prober: &sight{name: fmt.Sprint(i)}})
 		}
@@ -536,16 +536,16 @@ func TestStorm(t *testing.T) {
 			}
 			time.Sleep(time.Duration(r.IntN(200)) * time.Millisecond)
 			synctest.Wait()
-			var up []int
+			var up []netip.Addr
 			p.mu.Lock()
 			for i, m := range p.members() {
 				if m.status != monitor.Down && m.held == 0 {
-					up = append(up, i)
+					up = append(up, p.Member(i).Addr)
 				}
 			}
 			p.mu.Unlock()
-			if c := p.now.Load().choice; len(up) > 0 && !slices.Equal(c.Used, up) {
-				t.Fatalf("Uses %v, but up are %v", c.Used, up)
+			if used := addrsOf(p.now.Load().v4); len(up) > 0 && !slices.Equal(used, up) {
+				t.Fatalf("Uses %v, but up are %v", used, up)
 			}
 		}
 		var want []string
