@@ -148,6 +148,35 @@ const (
 	wayUp   = 6*time.Second + time.Millisecond
 )
 
+// A member that goes down changes the answers of its pools, and of no other.
+func TestOnePoolChanges(t *testing.T) {
+	const pools = 1000
+	var directives strings.Builder
+	for i := range pools {
+		fmt.Fprintf(&directives, "failover n%d.example.org 192.0.%d.%d:443 198.51.100.1:443\n", i, i/250, 1+i%250)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		g, _ := w.begin(t, directives.String())
+		time.Sleep(time.Minute)
+		before := make([]*snapshot, pools)
+		for i, p := range g.pools {
+			before[i] = p.now.Load()
+		}
+		w.set("connection refused", "192.0.2.1")
+		time.Sleep(wayDown)
+		synctest.Wait()
+		for i, p := range g.pools {
+			if changed := p.now.Load() != before[i]; changed != (i == 500) {
+				t.Errorf("Pool %d: a new snapshot is %t", i, changed)
+			}
+		}
+		if got := g.pools[500].now.Load().String(); got != "198.51.100.1" {
+			t.Errorf("The pool answers %s", got)
+		}
+	})
+}
+
 func TestTransitions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
