@@ -8,7 +8,26 @@ import (
 	"testing"
 )
 
-func init() { children["members"] = members }
+func init() {
+	children["members"] = members
+	children["mortal"] = mortal
+}
+
+// mortal is one member, to be killed.
+func mortal() error {
+	l, err := net.Listen("tcp", "127.99.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.Addr().(*net.TCPAddr).Port)
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		c.Close()
+	}
+}
 
 // members listens on two ports of every address of the loopback device, and of no other, until it is killed.
 // On the first it accepts connections, on the second it answers HTTP requests.

@@ -92,8 +92,8 @@ func (c *Check) inherit(known *Check) {
 //
 // A target in doubt is asked after Recheck. One that is not in doubt returns to its grid: a lattice
 // whose width and jitter together make Interval the longest distance between two probes, so that the
-// TTLs that count on Interval hold, with the beat that a batch may begin later. The grids of all targets lie evenly over Interval, and stay so
-// however often their targets have been in doubt.
+// TTLs that count on Interval hold, with the beat by which a batch may begin later. The grids of all
+// targets lie evenly over Interval, and stay so however often their targets have been in doubt.
 func (c *Check) next(started time.Duration) time.Duration {
 	if !c.settled() {
 		return started + c.settings.Recheck
@@ -105,5 +105,5 @@ func (c *Check) next(started time.Duration) time.Duration {
 	if started < phase {
 		line = 0
 	}
-	return phase + line + rand.N(max(jitter-beat, 1)) // #nosec G404 -- any spread will do
+	return phase + line + rand.N(max(jitter-beat, jitter/2)) // #nosec G404 -- any spread will do
 }
