@@ -90,7 +90,7 @@ func lateness(tb testing.TB, members, silent int, longer time.Duration) []time.D
 	}
 	var mu sync.Mutex
 	var late []time.Duration
-	m := monitor.New(func(_ string, err error, _, by time.Duration) {
+	m := monitor.New(func(_ string, _ error, _, by time.Duration) {
 		mu.Lock()
 		defer mu.Unlock()
 		late = append(late, by)

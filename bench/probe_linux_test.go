@@ -31,6 +31,7 @@ func cpu() time.Duration {
 
 // overEpoll is the floor of connecting: a socket, and epoll to wait for it.
 func overEpoll(tb testing.TB, port uint16) func(n int) {
+	tb.Helper()
 	epoll, err := syscall.EpollCreate1(0)
 	if err != nil {
 		tb.Fatal(err)
@@ -64,6 +65,7 @@ func overEpoll(tb testing.TB, port uint16) func(n int) {
 
 // overNet dials with package net, and does something with the connection before it is reset.
 func overNet(tb testing.TB, port uint16, then func(net.Conn)) func(n int) {
+	tb.Helper()
 	dialer := net.Dialer{KeepAlive: -1}
 	return func(n int) {
 		for i := range n {
@@ -82,6 +84,7 @@ func overNet(tb testing.TB, port uint16, then func(net.Conn)) func(n int) {
 
 // byHand sends a request and reads the answer.
 func byHand(tb testing.TB) func(net.Conn) {
+	tb.Helper()
 	request := []byte("GET / HTTP/1.1\r\nHost: www.example.org\r\nUser-Agent: CoreDNS-failover\r\nConnection: close\r\n\r\n")
 	return func(c net.Conn) {
 		c.SetDeadline(time.Now().Add(2 * time.Second))
@@ -95,6 +98,7 @@ func byHand(tb testing.TB) func(net.Conn) {
 
 // overHTTP asks with net/http, with a connection for each request.
 func overHTTP(tb testing.TB, port uint16) func(n int) {
+	tb.Helper()
 	return func(n int) {
 		for i := range n {
 			t := &http.Transport{DisableKeepAlives: true}
@@ -117,6 +121,7 @@ func (watcher) Changed() {}
 // overMonitor has a monitor ask each of so many targets once, ten thousand a second, with all that it does besides, and
 // returns what that costs.
 func overMonitor(tb testing.TB, url string, port uint16) func(n int) time.Duration {
+	tb.Helper()
 	spec, err := probe.Parse([]string{url}, "www.example.org", "")
 	if err != nil {
 		tb.Fatal(err)

@@ -175,7 +175,7 @@ func (m *Monitor) connects(e *engine, c *Check) bool {
 
 // begin sends out the probe of a check that is due.
 func (m *Monitor) begin(e *engine, c *Check, now time.Duration) {
-	c.late, c.started = uint32(min((now-m.queue[0].due).Microseconds(), math.MaxUint32)), now
+	c.late, c.started = uint32(min((now-m.queue[0].due).Microseconds(), math.MaxUint32)), now // #nosec G115 -- it is due, and has been made small enough
 	m.queue.move(c, now+c.settings.Timeout+grace)
 	e.underWay++
 	e.wg.Add(1)

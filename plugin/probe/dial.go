@@ -38,7 +38,7 @@ type conn struct {
 
 // dial connects to target. All reading and writing on the connection ends when ctx does. The caller
 // closes it; the error is fit to be returned by a Prober.
-func dial(ctx context.Context, target netip.AddrPort) (*conn, error) {
+func dial(ctx context.Context, target netip.AddrPort) (*conn, error) { //nolint:unused // for the kinds that are no Callers
 	c, err := connect(ctx, target)
 	if err != nil {
 		return nil, err

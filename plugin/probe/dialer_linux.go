@@ -221,7 +221,7 @@ func (d *Dialer) end(a attempt, err error) {
 		err = syscall.ECONNREFUSED
 	}
 	if err == nil && a.keep {
-		d.done(a.who, socket{os.NewFile(uintptr(a.fd), "")}, nil)
+		d.done(a.who, socket{os.NewFile(uintptr(a.fd), "")}, nil) // #nosec G115 -- a descriptor
 		return
 	}
 	if a.fd >= 0 {

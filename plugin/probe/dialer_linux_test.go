@@ -56,7 +56,7 @@ func BenchmarkDialer(b *testing.B) {
 func BenchmarkDialer16(b *testing.B) {
 	target := serve(b, "127.0.0.1:0", hangsUp)
 	var wg sync.WaitGroup
-	d := NewDialer(func(_ any, _ net.Conn, err error) { wg.Done() })
+	d := NewDialer(func(any, net.Conn, error) { wg.Done() })
 	defer d.Close()
 	b.ReportAllocs()
 	n := 0

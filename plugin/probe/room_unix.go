@@ -14,5 +14,5 @@ func Room() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return math.MaxInt32
 	}
-	return int(min(uint64(limit.Cur), math.MaxInt32) / 4 * 3) // #nosec G115 -- it has been made small enough
+	return int(min(limit.Cur, math.MaxInt32) / 4 * 3) // #nosec G115 -- it has been made small enough
 }
