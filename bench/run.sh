@@ -34,21 +34,23 @@ go build -o "$DIR/coredns" ../cmd/coredns
 go build -o "$DIR/floor" ./floor
 go test -c -o "$DIR/members" .
 
-# start runs a program until the end of this script.
+# start runs a program until the end of this script: the members end with their input, the others are killed.
+mkfifo "$DIR/open" && exec 9<>"$DIR/open"
 start() {
     local name=$1
     shift
-    "$@" >"$DIR/$name.log" 2>&1 &
+    "$@" <&9 >"$DIR/$name.log" 2>&1 &
     PIDS+=($!)
     PID[$name]=$!
 }
 declare -A PID PORT CPU QPS
 
-# The members, each a process of its own that ends with its input.
-mkfifo "$DIR/open" && exec 9<>"$DIR/open"
-start members env FAILOVER_BENCH_CHILD=members "$DIR/members" <&9
-start mortal env FAILOVER_BENCH_CHILD=mortal "$DIR/members" <&9
-until [ "$(wc -l <"$DIR/members.log")" -ge 2 ] && [ -s "$DIR/mortal.log" ]; do sleep 0.1; done
+start members env FAILOVER_BENCH_CHILD=members "$DIR/members"
+start mortal env FAILOVER_BENCH_CHILD=mortal "$DIR/members"
+for _ in $(seq 100); do
+    [ "$(wc -l <"$DIR/members.log")" -lt 2 ] || [ ! -s "$DIR/mortal.log" ] || break
+    sleep 0.1
+done
 UP=$(head -1 "$DIR/members.log") DEAD=$(head -1 "$DIR/mortal.log")
 
 # --- the servers ---
@@ -95,10 +97,10 @@ EOF
     start "$1" gdnsd_program -c "$DIR/$1" start
 }
 gdnsd_program() { exec "$(PATH=/usr/sbin:$PATH type -P gdnsd)" "$@"; }
-gdnsd gdnsd 5306 "up => { plugin => tcp_connect, port => $UP }
+gdnsd gdnsd 5306 "works => { plugin => tcp_connect, port => $UP }
     dies => { plugin => tcp_connect, port => $DEAD }
     fast => { plugin => tcp_connect, port => $DEAD, interval => 2, timeout => 1, up_thresh => 1, ok_thresh => 1, down_thresh => 1 }" \
-    'www => { service_types => up, a => 127.0.0.1, b => 127.0.0.2, c => 127.0.0.3 }' \
+    'www => { service_types => works, a => 127.0.0.1, b => 127.0.0.2, c => 127.0.0.3 }' \
     'www 60 DYNA multifo!www\ndies 60 DYNA simplefo!dies\nfast 60 DYNA simplefo!fast\n' \
     "dies => { service_types => dies, primary => 127.99.0.1, secondary => 127.0.0.1 }
      fast => { service_types => fast, primary => 127.99.0.1, secondary => 127.0.0.1 }"
@@ -174,7 +176,7 @@ pools= resources= records= lua=
 for i in $(seq "$MEMBERS"); do
     a=$(addr "$i")
     pools+="failover n$i.bench.test $a:$UP"$'\n'
-    resources+="n$i => { service_types => up, m => $a }"$'\n'
+    resources+="n$i => { service_types => works, m => $a }"$'\n'
     records+="n$i 60 DYNA multifo!n$i\n"
     lua+="n$i 60 IN LUA A \"ifportup($UP, {'$a'})\"\n"
     echo "n$i.bench.test A"
@@ -184,9 +186,9 @@ interval 2s
 }
 $pools"
 coredns failover_one 5312 "failover n1.bench.test $(addr 1):$UP"
-SERVICE="up => { plugin => tcp_connect, port => $UP, interval => 2, timeout => 1 }"
+SERVICE="works => { plugin => tcp_connect, port => $UP, interval => 2, timeout => 1 }"
 gdnsd gdnsd_many 5313 "$SERVICE" "$resources" "$records"
-gdnsd gdnsd_one 5314 "$SERVICE" "n1 => { service_types => up, m => $(addr 1) }" 'n1 60 DYNA multifo!n1\n'
+gdnsd gdnsd_one 5314 "$SERVICE" "n1 => { service_types => works, m => $(addr 1) }" 'n1 60 DYNA multifo!n1\n'
 pdns pdns_many 5315 2 "$lua"
 pdns pdns_one 5316 2 "n1 60 IN LUA A \"ifportup($UP, {'$(addr 1)'})\"\n"
 sleep 5
