@@ -120,7 +120,7 @@ func Parse(words []string, name, root string) (Spec, error) {
 	if err != nil {
 		return Spec{}, err
 	}
-	return Spec{Prober: question{p, p.String()}, Port: l.port, Usual: k.usual, Word: words[0], ports: k.ports}, nil
+	return Spec{Prober: known(p), Port: l.port, Usual: k.usual, Word: words[0], ports: k.ports}, nil
 }
 
 // A question is a Prober that has its String at hand: it is compared for every member.
@@ -130,6 +130,14 @@ type question struct {
 }
 
 func (q question) String() string { return q.text }
+
+// known is p with its String at hand.
+func known(p Prober) Prober {
+	if c, ok := p.(Caller); ok {
+		return calling{c, p.String()}
+	}
+	return question{p, p.String()}
+}
 
 // list is the keys of m as an error message lists them.
 func list[V any](m map[string]V) string {

@@ -321,11 +321,15 @@ func FuzzParse(f *testing.F) {
 		if err != nil || (target.Port() == 0) != (s.Kind() == "icmp") {
 			t.Errorf("got target %s, %v", target, err)
 		}
-		if p, ok := s.Prober.(question).Prober.(*web); ok {
-			checkRequest(t, p)
-		}
-		if p, ok := s.Prober.(question).Prober.(*query); ok {
-			checkQuestion(t, p)
+		switch p := s.Prober.(type) {
+		case calling:
+			if p, ok := p.Caller.(*web); ok {
+				checkRequest(t, p)
+			}
+		case question:
+			if p, ok := p.Prober.(*query); ok {
+				checkQuestion(t, p)
+			}
 		}
 	})
 }
