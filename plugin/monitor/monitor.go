@@ -8,6 +8,7 @@ package monitor
 
 import (
 	"cmp"
+	"context"
 	"hash/maphash"
 	"net"
 	"net/netip"
@@ -39,7 +40,8 @@ type Observer func(kind string, err error, took, late time.Duration)
 type Monitor struct {
 	observe Observer
 	dialer  func(*engine) dialer
-	epoch   time.Time // every time in the schedule counts from here
+	hold    func(context.Context, netip.AddrPort) bool // see probe.Hold
+	epoch   time.Time                                  // every time in the schedule counts from here
 	seed    maphash.Seed
 
 	mu        sync.Mutex // guards all below, and every Check
@@ -48,7 +50,8 @@ type Monitor struct {
 	queue     queue
 	acquired  uint32        // checks ever made; places them on the grid
 	firstDue  time.Duration // of the latest new check
-	engine    *engine       // nil while there is nothing to probe
+	watches   map[*Check]*idle
+	engine    *engine // nil while there is nothing to probe
 }
 
 // question is a probe that checks ask.
@@ -65,6 +68,7 @@ func New(observe Observer) *Monitor {
 	}
 	m := &Monitor{
 		observe:   observe,
+		hold:      probe.Hold,
 		epoch:     time.Now(),
 		seed:      maphash.MakeSeed(),
 		questions: make(map[string]*question),
@@ -142,6 +146,7 @@ func (m *Monitor) schedule(c *Check) {
 	if m.engine == nil {
 		m.engine = m.start()
 	}
+	m.watch(c)
 	m.engine.poke()
 }
 
@@ -169,6 +174,7 @@ func (m *Monitor) Release(c *Check, w Watcher) {
 
 // forget takes a check out of the schedule, or leaves that to the end of the probe that is under way.
 func (m *Monitor) forget(c *Check) {
+	m.unwatch(c)
 	if !c.underWay() {
 		m.queue.remove(c)
 	}
@@ -213,7 +219,7 @@ func (m *Monitor) record(c *Check, err error, started time.Duration) []Watcher {
 		c.since = now
 		c.back = before.status == Down
 	}
-	m.queue.move(c, max(now, c.next(started)))
+	m.queue.move(c, m.seen(c, before.status, now, max(now, c.next(started))))
 	if c.status == before.status && c.soonest(c.settings) == before.soonest(c.settings) {
 		return nil
 	}

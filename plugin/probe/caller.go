@@ -39,7 +39,11 @@ func call(ctx context.Context, target netip.AddrPort, p Caller) error {
 // A calling is a Caller that has its String at hand, as a question is a Prober.
 type calling struct {
 	Caller
-	text string
+	text  string
+	watch bool
 }
 
 func (c calling) String() string { return c.text }
+
+// Watches implements the Watching interface.
+func (c calling) Watches() bool { return c.watch }
