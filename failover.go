@@ -61,7 +61,11 @@ func newBlock(g *generation, configs []*config, zones []string, key string) *blo
 			over = append(over, newOverlay(c, key))
 			continue
 		}
-		pools = append(pools, newLivePool(c, key))
+		var like *livePool // pools that stand together mostly have the same terms
+		if len(pools) > 0 {
+			like = pools[len(pools)-1]
+		}
+		pools = append(pools, newLivePool(c, key, like))
 		all = append(all, c.names...)
 	}
 	inZone := func(origin string) *zone { return g.zone(zoneKey{key, origin}, configs[0].authority) }

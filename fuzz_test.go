@@ -325,9 +325,9 @@ func checkAddresses(t *testing.T, h Failover, r *dns.Msg, msgs []*dns.Msg) {
 		var want []netip.Addr
 		switch q.Qtype {
 		case dns.TypeA:
-			want = s.choice.V4.Addrs
+			want = addrsOf(s.v4)
 		case dns.TypeAAAA:
-			want = s.choice.V6.Addrs
+			want = addrsOf(s.v6)
 		default:
 			continue
 		}
@@ -362,7 +362,7 @@ func checkOwn(t *testing.T, h Failover, r, m, theirs *dns.Msg) {
 		ofPool := func(p *livePool) bool {
 			s := p.now.Load()
 			target := func(as *role) bool { return slices.Equal(as.targets, got) }
-			return slices.Equal(got, s.choice.V4.Addrs) || slices.Equal(got, s.choice.V6.Addrs) ||
+			return slices.Equal(got, addrsOf(s.v4)) || slices.Equal(got, addrsOf(s.v6)) ||
 				slices.ContainsFunc(slices.Collect(maps.Values(p.derived)), target)
 		}
 		if !slices.ContainsFunc(h.generation.pools, ofPool) {
@@ -495,4 +495,14 @@ func withoutHints(rr dns.RR) string {
 	rr.Header().Ttl = 0
 	rr.Header().Rdlength = 0
 	return regexp.MustCompile(` ipv[46]hint="[^"]*"`).ReplaceAllString(rr.String(), "")
+}
+
+// addrsOf are the addresses of records.
+func addrsOf(rrs []dns.RR) []netip.Addr {
+	var addrs []netip.Addr
+	for _, rr := range rrs {
+		addr, _ := addressOf(rr)
+		addrs = append(addrs, addr)
+	}
+	return addrs
 }

@@ -110,10 +110,10 @@ func (g *generation) start() {
 	replaces := g.replaces
 	process.mu.Unlock()
 
-	before := make(map[string]*livePool)
+	before := make(map[poolKey]*livePool)
 	if replaces != nil {
 		for _, p := range replaces.pools {
-			before[p.key] = p
+			before[p.key()] = p
 		}
 	}
 	began := time.Now()
@@ -124,7 +124,7 @@ func (g *generation) start() {
 		g.expect(o.startup)
 	}
 	for _, p := range g.pools {
-		p.start(g, before[p.key], replaces != nil)
+		p.start(g, before[p.key()], replaces != nil)
 	}
 	for _, o := range g.overlays {
 		o.start(g, predecessor(o, replaces), replaces != nil)

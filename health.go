@@ -3,6 +3,7 @@ package failover
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,20 +15,17 @@ import (
 	"github.com/miekg/dns"
 )
 
-// livePool is a pool with the checks of its members and the answers that follow from them.
+// livePool is a pool with the checks of its members and the answers that follow from them. There may be a hundred
+// thousand of them.
 type livePool struct {
-	pool.Pool
+	*terms
+	*inquiry
+	Tiers   [][]pool.Member
 	names   []string  // it answers for, never empty; the first is its name in metrics
 	title   string    // its name in logs: with the view where there is one
 	serials []*serial // of the zones of the names
 	outlets []outlet  // the same for all pools of a server block
-	key     string    // the same for the same pool in the next generation of the Corefile
-	inquiry
-	startup time.Duration
-	derived map[string]*role // the names that are made of its names, by what stands before these
-	between map[string]bool  // what stands between SRV records and a name that a wildcard covers
-	https   bool             // it has HTTPS records,
-	params  []dns.SVCBKeyValue
+	block   string    // the key of the server block
 
 	now     atomic.Pointer[snapshot] // replaced, never written to; nil until start
 	stale   atomic.Bool              // something has changed since now was made
@@ -39,28 +37,81 @@ type livePool struct {
 	checks     []*monitor.Check // len(probes) of each member; nil before start and after stop
 	status     []monitor.Status // of each member, as last made known
 	silent     bool             // the generation before speaks for both
-	before     *livePool        // this pool in that generation, while silent; nil: it has none
-	shared     []int            // for each member its index in before, or -1
-	last       []int            // the members used before a fallback
 	settled    bool             // every member has had a status
+	follows    *following       // while silent; nil: nothing
+	last       []int            // the members used before a fallback
 	timer      *time.Timer      // the end of a hold
 }
 
-// newLivePool makes a pool that does nothing yet. key is that of its server block.
-func newLivePool(c *config, key string) *livePool {
-	return &livePool{
-		Pool:    c.Pool,
-		names:   c.names,
-		title:   c.names[0],
-		key:     key + " " + c.names[0],
-		inquiry: inquiry{c.specs, c.require, c.settings},
-		startup: c.startup,
-		derived: derived(c.services, &c.Pool),
-		between: protocols(c.services),
-		https:   c.https,
-		params:  c.params,
-	}
+// terms are what a pool does with its members. Pools that were given the same have the same in memory.
+type terms struct {
+	pool.Pool // without Tiers
+	startup   time.Duration
+	derived   map[string]*role // the names that are made of its names, by what stands before these
+	between   map[string]bool  // what stands between SRV records and a name that a wildcard covers
+	https     bool             // it has HTTPS records,
+	params    []dns.SVCBKeyValue
 }
+
+// following is a pool's predecessor in the generation before.
+type following struct {
+	before *livePool
+	shared []int // for each member its index in before, or -1
+}
+
+// poolKey finds the same pool in the next generation of the Corefile.
+type poolKey struct{ block, name string }
+
+func (p *livePool) key() poolKey { return poolKey{p.block, p.names[0]} }
+
+// newLivePool makes a pool that does nothing yet. key is that of its server block, and like one of its pools that
+// may have the same terms, or nil.
+func newLivePool(c *config, key string, like *livePool) *livePool {
+	p := &livePool{
+		terms: &terms{
+			Pool:    c.Pool,
+			startup: c.startup,
+			derived: derived(c.services, &c.Pool),
+			between: protocols(c.services),
+			https:   c.https,
+			params:  c.params,
+		},
+		inquiry: &inquiry{c.specs, c.require, c.settings},
+		Tiers:   c.Tiers,
+		names:   slices.Clip(c.names),
+		title:   c.names[0],
+		block:   key,
+	}
+	p.terms.Tiers = nil
+	if like == nil {
+		return p
+	}
+	if reflect.DeepEqual(p.terms, like.terms) {
+		p.terms = like.terms
+	}
+	if p.settings == like.settings && p.require == like.require && p.asksTheSame(like.inquiry) {
+		p.inquiry = like.inquiry
+	}
+	return p
+}
+
+// Choose is [pool.Pool.Choose] for the pool's members.
+func (p *livePool) Choose(health []pool.Health, last []int) pool.Choice {
+	return p.whole().Choose(health, last)
+}
+
+// whole is the pool with its members.
+func (p *livePool) whole() *pool.Pool {
+	whole := p.Pool
+	whole.Tiers = p.Tiers
+	return &whole
+}
+
+// Size is how many members the pool has in all its tiers.
+func (p *livePool) Size() int { return (&pool.Pool{Tiers: p.Tiers}).Size() }
+
+// Member is the member with an index over all tiers.
+func (p *livePool) Member(i int) pool.Member { return (&pool.Pool{Tiers: p.Tiers}).Member(i) }
 
 // start acquires the checks and makes the first snapshot. before is this pool's predecessor, which
 // is still answering, or nil. A pool that starts silent leaves it to speak to say what happens.
@@ -95,12 +146,13 @@ func (p *livePool) follow(before *livePool) {
 	for i := range before.Size() {
 		index[target(before.Member(i))] = i
 	}
-	p.before, p.shared = before, make([]int, p.Size())
+	shared := make([]int, p.Size())
+	p.follows = &following{before, shared}
 	follower := make(map[int]int)
-	for i := range p.shared {
-		p.shared[i] = -1
-		if j, ok := index[target(p.Member(i))]; ok && p.asksTheSame(&before.inquiry) {
-			p.shared[i] = j
+	for i := range shared {
+		shared[i] = -1
+		if j, ok := index[target(p.Member(i))]; ok && p.asksTheSame(before.inquiry) {
+			shared[i] = j
 			p.status[i] = before.status[j]
 			follower[j] = i
 		}
@@ -120,15 +172,15 @@ func (p *livePool) speak() {
 		return
 	}
 	p.silent = false
-	if p.before != nil {
-		p.before.mu.Lock()
-		for i, j := range p.shared {
+	if f := p.follows; f != nil {
+		f.before.mu.Lock()
+		for i, j := range f.shared {
 			if j >= 0 {
-				p.status[i] = p.before.status[j]
+				p.status[i] = f.before.status[j]
 			}
 		}
-		p.before.mu.Unlock()
-		p.before, p.shared = nil, nil
+		f.before.mu.Unlock()
+		p.follows = nil
 	}
 	p.announce(p.members())
 }
@@ -241,7 +293,7 @@ func (p *livePool) announce(members []memberState) bool {
 		}
 		log.Infof("%s %s: %s -> %s (%s); now answering %s",
 			p.title, p.Member(i), p.status[i], s.status, p.why(s, p.Hold), p.now.Load().describe(p))
-		transitions.WithLabelValues(p.names[0], s.status.String()).Inc()
+		transitions.count(p.names[0], s.status)
 		p.status[i] = s.status
 		news = true
 	}

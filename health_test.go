@@ -148,6 +148,35 @@ const (
 	wayUp   = 6*time.Second + time.Millisecond
 )
 
+// A member that goes down changes the answers of its pools, and of no other.
+func TestOnePoolChanges(t *testing.T) {
+	const pools = 1000
+	var directives strings.Builder
+	for i := range pools {
+		fmt.Fprintf(&directives, "failover n%d.example.org 192.0.%d.%d:443 198.51.100.1:443\n", i, i/250, 1+i%250)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		g, _ := w.begin(t, directives.String())
+		time.Sleep(time.Minute)
+		before := make([]*snapshot, pools)
+		for i, p := range g.pools {
+			before[i] = p.now.Load()
+		}
+		w.set("connection refused", "192.0.2.1")
+		time.Sleep(wayDown)
+		synctest.Wait()
+		for i, p := range g.pools {
+			if changed := p.now.Load() != before[i]; changed != (i == 500) {
+				t.Errorf("Pool %d: a new snapshot is %t", i, changed)
+			}
+		}
+		if got := g.pools[500].now.Load().String(); got != "198.51.100.1" {
+			t.Errorf("The pool answers %s", got)
+		}
+	})
+}
+
 func TestTransitions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -404,7 +433,7 @@ func TestCombine(t *testing.T) {
 		{"the one that is enough came back", []s{{Status: down, Soonest: 1}, {Status: up, Soonest: 7, Back: true, Since: at(15)}}, up, 7, 10 * time.Second, 1},
 	}
 	for _, tc := range tests {
-		p := &livePool{Pool: pool.Pool{Hold: 15 * time.Second}}
+		p := &livePool{terms: &terms{Pool: pool.Pool{Hold: 15 * time.Second}}, inquiry: new(inquiry)}
 		for i := range tc.states {
 			p.probes = append(p.probes, probe.Spec{Prober: &sight{name: fmt.Sprint(i)}})
 		}
@@ -570,16 +599,16 @@ func TestStorm(t *testing.T) {
 			}
 			time.Sleep(time.Duration(r.IntN(200)) * time.Millisecond)
 			synctest.Wait()
-			var up []int
+			var up []netip.Addr
 			p.mu.Lock()
 			for i, m := range p.members() {
 				if m.status != monitor.Down && m.held == 0 {
-					up = append(up, i)
+					up = append(up, p.Member(i).Addr)
 				}
 			}
 			p.mu.Unlock()
-			if c := p.now.Load().choice; len(up) > 0 && !slices.Equal(c.Used, up) {
-				t.Fatalf("Uses %v, but up are %v", c.Used, up)
+			if used := addrsOf(p.now.Load().v4); len(up) > 0 && !slices.Equal(used, up) {
+				t.Fatalf("Uses %v, but up are %v", used, up)
 			}
 		}
 		var want []string

@@ -28,13 +28,6 @@ var (
 		Help:      "Counter of answers by the tier they came from.",
 	}, []string{"server", "pool", "tier"})
 
-	transitions = promauto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: plugin.Namespace,
-		Subsystem: subsystem,
-		Name:      "transitions_total",
-		Help:      "Counter of changes of a member's status by the status it changed to.",
-	}, []string{"pool", "to"})
-
 	probes = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
@@ -144,6 +137,51 @@ func (l *seriesList) forget(pool string) {
 	delete(l.byPool, pool)
 }
 
+// transitions counts the changes of members' statuses. It is not a CounterVec, whose two series for each pool
+// would take more memory than all else that a small pool is.
+var transitions = transitionList{byPool: make(map[string]*[3]uint32)}
+
+var transitionDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "transitions_total"),
+	"Counter of changes of a member's status by the status it changed to.", []string{"pool", "to"}, nil)
+
+type transitionList struct {
+	mu     sync.Mutex
+	byPool map[string]*[3]uint32 // by the status
+}
+
+func (l *transitionList) count(pool string, to monitor.Status) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.byPool[pool]
+	if n == nil {
+		n = new([3]uint32)
+		l.byPool[pool] = n
+	}
+	n[to]++
+}
+
+func (l *transitionList) forget(pool string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.byPool, pool)
+}
+
+// Describe implements the prometheus.Collector interface.
+func (l *transitionList) Describe(ch chan<- *prometheus.Desc) { ch <- transitionDesc }
+
+// Collect implements the prometheus.Collector interface.
+func (l *transitionList) Collect(ch chan<- prometheus.Metric) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for pool, counts := range l.byPool {
+		for to, n := range counts {
+			if n > 0 {
+				ch <- prometheus.MustNewConstMetric(transitionDesc, prometheus.CounterValue, float64(n), pool, monitor.Status(to).String())
+			}
+		}
+	}
+}
+
 // forgetSeries deletes the series of the pools of a generation that are in none of the others.
 func forgetSeries(gone *generation, generations []*generation) {
 	live := make(map[string]bool)
@@ -168,9 +206,7 @@ func forgetSeries(gone *generation, generations []*generation) {
 			continue
 		}
 		answerSeries.forget(name)
-		for _, to := range []monitor.Status{monitor.Up, monitor.Down} {
-			transitions.DeleteLabelValues(name, to.String())
-		}
+		transitions.forget(name)
 	}
 }
 
@@ -205,7 +241,7 @@ var (
 		"Gauge of the names that are still to be written to another server.", []string{"server", "zone"}, nil)
 )
 
-func init() { prometheus.MustRegister(gauges{}) }
+func init() { prometheus.MustRegister(gauges{}, &transitions) }
 
 // gauges is the collector of the gauges.
 type gauges struct{}

@@ -405,7 +405,7 @@ func (o *overlay) announce(f *found, s *memberState) {
 		consequence = "; now answered again"
 	}
 	log.Infof("%s %s: %s -> %s (%s)%s", o.title, f.addr, f.status, s.status, o.why(s, o.Hold), consequence)
-	transitions.WithLabelValues(o.names[0], s.status.String()).Inc()
+	transitions.count(o.names[0], s.status)
 	f.status = s.status
 }
 

@@ -184,7 +184,7 @@ func (e *endpoint) records(owner string, ttl uint32) []dns.RR {
 
 // srvs are the SRV records of the pool, one for each host, and the addresses of their targets.
 func (s *snapshot) srvs(owner string, prefix int) (srvs, addrs []dns.RR) {
-	ttl := uint32(s.choice.RanksTTL.Seconds())
+	ttl := uint32(s.ranksTTL.Seconds())
 	for _, e := range s.services {
 		name, ok := e.target(owner[prefix:])
 		if !ok {
@@ -216,7 +216,7 @@ func dedupe(rrs []dns.RR) []dns.RR {
 
 // httpsOf are the HTTPS records of the pool, and the addresses of their targets.
 func (p *livePool) httpsOf(s *snapshot, owner string) (https, addrs []dns.RR) {
-	ttl := uint32(s.choice.RanksTTL.Seconds())
+	ttl := uint32(s.ranksTTL.Seconds())
 	for _, e := range s.bindings {
 		name := "."
 		if e.label == "" {

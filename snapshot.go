@@ -1,11 +1,13 @@
 package failover
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/coredns-failover/failover/plugin/pool"
 
@@ -13,24 +15,42 @@ import (
 )
 
 // snapshot is a pool's finished answers for one state of its members. It never changes once it is
-// stored: queries share its records, and plugins above get to see them.
+// stored: queries share its records, and plugins above get to see them. Of the choice it keeps what
+// queries need.
 type snapshot struct {
-	choice pool.Choice
+	choice struct {
+		Tier  int
+		Reply pool.Reply
+	}
 	ttl    uint32
 	v4, v6 []dns.RR // for the pool's first name, in lower case
 	tier   string   // as a label: "0", "1" ... or "fallback"
+	*rare           // never nil
+}
 
-	services, bindings []endpoint // of SRV and HTTPS records
+// rare is what most snapshots do not have.
+type rare struct {
+	runs4, runs6       []int       // see [pool.Set]
+	services, bindings []endpoint  // of SRV and HTTPS records,
+	ranks              []pool.Rank // which are made of these
+	ranksTTL           time.Duration
 
 	// extended is what an answer out of the ordinary says about itself (RFC 8914); nil: it is not.
 	extended *dns.EDNS0_EDE
 }
 
+// usual is the rare of a snapshot that has nothing of it.
+var usual = new(rare)
+
 func newSnapshot(p *livePool, c pool.Choice) *snapshot {
-	s := &snapshot{choice: c, ttl: uint32(c.TTL.Seconds()), tier: strconv.Itoa(c.Tier)}
+	s := &snapshot{ttl: uint32(c.TTL.Seconds()), tier: strconv.Itoa(c.Tier), rare: usual}
+	s.choice.Tier, s.choice.Reply = c.Tier, c.Reply
 	s.v4 = records(p.names[0], c.V4.Addrs, s.ttl)
 	s.v6 = records(p.names[0], c.V6.Addrs, s.ttl)
-	s.services, s.bindings = endpoints(c.Ranks), bindings(&c)
+	if p.Ranked || p.Order != pool.Fixed || c.Tier == pool.InFallback {
+		s.rare = &rare{runs4: c.V4.Runs, runs6: c.V6.Runs, ranks: c.Ranks, ranksTTL: c.RanksTTL,
+			services: endpoints(c.Ranks), bindings: bindings(&c)}
+	}
 	if c.Tier == pool.InFallback {
 		s.tier = "fallback"
 		s.extended = extendedError(&p.Fallback, c.Stale)
@@ -49,33 +69,35 @@ func extendedError(f *pool.Fallback, stale bool) *dns.EDNS0_EDE {
 // same says whether both say the same, but for the TTL.
 func (s *snapshot) same(other *snapshot) bool {
 	return other != nil && s.choice.Reply == other.choice.Reply &&
-		slices.Equal(s.choice.V4.Addrs, other.choice.V4.Addrs) &&
-		slices.Equal(s.choice.V6.Addrs, other.choice.V6.Addrs) &&
-		slices.EqualFunc(s.choice.Ranks, other.choice.Ranks, func(a, b pool.Rank) bool {
+		slices.EqualFunc(s.v4, other.v4, dns.IsDuplicate) &&
+		slices.EqualFunc(s.v6, other.v6, dns.IsDuplicate) &&
+		slices.EqualFunc(s.ranks, other.ranks, func(a, b pool.Rank) bool {
 			return a.Tier == b.Tier && slices.Equal(a.Members, b.Members)
 		})
 }
 
-// records makes the address records of owner, all of one family, in two pieces of memory.
+// records makes the address records of owner, all of one family, in three pieces of memory.
 func records(owner string, addrs []netip.Addr, ttl uint32) []dns.RR {
-	rrs := make([]dns.RR, len(addrs))
 	if len(addrs) == 0 {
-		return rrs
+		return nil
 	}
+	rrs := make([]dns.RR, len(addrs))
 	header := dns.RR_Header{Name: owner, Class: dns.ClassINET, Ttl: ttl}
 	if addrs[0].Is4() {
 		header.Rrtype = dns.TypeA
-		as := make([]dns.A, len(addrs))
+		as, data := make([]dns.A, len(addrs)), make([]byte, 0, len(addrs)*net.IPv4len)
 		for i, a := range addrs {
-			as[i] = dns.A{Hdr: header, A: a.AsSlice()}
+			data = append(data, a.AsSlice()...)
+			as[i] = dns.A{Hdr: header, A: slices.Clip(data[len(data)-net.IPv4len:])}
 			rrs[i] = &as[i]
 		}
 		return rrs
 	}
 	header.Rrtype = dns.TypeAAAA
-	as := make([]dns.AAAA, len(addrs))
+	as, data := make([]dns.AAAA, len(addrs)), make([]byte, 0, len(addrs)*net.IPv6len)
 	for i, a := range addrs {
-		as[i] = dns.AAAA{Hdr: header, AAAA: a.AsSlice()}
+		data = append(data, a.AsSlice()...)
+		as[i] = dns.AAAA{Hdr: header, AAAA: slices.Clip(data[len(data)-net.IPv6len:])}
 		rrs[i] = &as[i]
 	}
 	return rrs
@@ -123,12 +145,12 @@ type turns struct{ v4, v6 atomic.Uint32 }
 
 // addresses returns the records of the asked family for owner, in the order of this one answer.
 func (p *livePool) addresses(s *snapshot, qtype uint16, owner string) []dns.RR {
-	rrs, set, turn := s.v4, &s.choice.V4, &p.turns.v4
+	rrs, runs, turn := s.v4, s.runs4, &p.turns.v4
 	if qtype == dns.TypeAAAA || qtype == dns.TypeANY && len(rrs) == 0 {
-		rrs, set, turn = s.v6, &s.choice.V6, &p.turns.v6
+		rrs, runs, turn = s.v6, s.runs6, &p.turns.v6
 	}
-	if set.Runs != nil {
-		rrs = pool.Turn(rrs, set.Runs, p.Order, turn.Add(1)-1, p.Answer)
+	if runs != nil {
+		rrs = pool.Turn(rrs, runs, p.Order, turn.Add(1)-1, p.Answer)
 	}
 	return owned(rrs, owner)
 }

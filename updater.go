@@ -358,9 +358,9 @@ func (w *posted) judge(h *held, want *content, pending bool) (write bool, disput
 	if w.times < w.patient {
 		return false, ""
 	}
-	judged, overruled := "members are up here that it sees down", better(want, &h.content, &w.pool.Pool)
+	judged, overruled := "members are up here that it sees down", better(want, &h.content, w.pool.whole())
 	if !overruled {
-		if w.times < insistence*w.patient || !sure(want, &w.pool.Pool) {
+		if w.times < insistence*w.patient || !sure(want, w.pool.whole()) {
 			return false, fmt.Sprintf("another has written %s, which is left: it sees members up that are down here, where it is to be %s", h, want)
 		}
 		judged = "for long it is not what is seen here, and who has written it may be gone"

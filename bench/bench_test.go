@@ -43,7 +43,11 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
 	clog.Discard()
+	if name := os.Getenv(childKey); name != "" {
+		os.Exit(runChild(name))
+	}
 	os.Exit(run(m))
 }
 

@@ -27,7 +27,7 @@ func (deafWatch) Changed() {}
 func BenchmarkProbe(b *testing.B) {
 	for _, checks := range []int{1, 1000, 100_000} {
 		b.Run(strconv.Itoa(checks), func(b *testing.B) {
-			done := make(chan struct{}, maxUnderWay)
+			done := make(chan struct{}, maxAsking)
 			m := New(func(string, error, time.Duration, time.Duration) { done <- struct{}{} })
 			settings := usual
 			settings.Interval = 100 * time.Nanosecond

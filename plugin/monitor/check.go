@@ -3,10 +3,12 @@ package monitor
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 )
 
-// Check is one question asked of one target over and over, and what has come of it.
+// Check is one question asked of one target over and over, and what has come of it. There may be a hundred
+// thousand of them.
 type Check struct {
 	// These never change.
 	question *question
@@ -15,17 +17,62 @@ type Check struct {
 	place    uint32 // on the grid, as a fraction of 2^32
 
 	// The rest is guarded by Monitor.mu.
-	sibling  *Check    // the same question of the same target with other settings
-	watchers []Watcher // one for each Acquire
+	index   int32     // in the queue
+	sibling *Check    // see Monitor.checks
+	watcher Watcher   // nil: it has been released
+	others  []Watcher // one for each further Acquire
 	history
-	back     bool          // see State
-	underWay bool          // a probe is out
-	stuck    bool          // a probe is out that has been given up
-	index    int           // in the queue
-	since    time.Duration // see State; counts from Monitor.epoch, as do those below
-	started  time.Duration // the latest probe
-	due      time.Duration // the next probe, or the end of patience with the one under way
-	err      error         // the latest failure
+	phase   phase
+	back    bool          // see State
+	late    uint32        // microseconds by which the latest probe began after its time
+	started time.Duration // the latest probe, as since counted from Monitor.epoch
+	since   time.Duration // see State
+	err     error         // the latest failure
+}
+
+// phase is what a check is doing.
+type phase uint8
+
+const (
+	resting    phase = iota // until it is due
+	connecting              // by the dialer
+	waiting                 // for a goroutine, with a connection
+	asking                  // in a goroutine
+	stuck                   // in a goroutine that has been given up
+)
+
+// underWay says whether a probe is out that is waited for.
+func (c *Check) underWay() bool { return c.phase != resting && c.phase != stuck }
+
+func (c *Check) watch(w Watcher) { c.others = append(c.others, w) }
+
+// unwatch takes a watcher off, and says whether it was there. Their order means nothing, and there may be
+// very many.
+func (c *Check) unwatch(w Watcher) bool {
+	last := len(c.others) - 1
+	i := slices.Index(c.others, w)
+	switch {
+	case i >= 0:
+		c.others[i] = c.others[last]
+	case c.watcher != w:
+		return false
+	case last < 0:
+		c.watcher = nil
+		return true
+	default:
+		c.watcher = c.others[last]
+	}
+	if c.others[last] = nil; last == 0 {
+		c.others = nil
+		return true
+	}
+	c.others = c.others[:last]
+	return true
+}
+
+// watchers are all of them.
+func (c *Check) watchers() []Watcher {
+	return append([]Watcher{c.watcher}, c.others...)
 }
 
 func (c *Check) state(epoch time.Time) State {
@@ -45,8 +92,8 @@ func (c *Check) inherit(known *Check) {
 //
 // A target in doubt is asked after Recheck. One that is not in doubt returns to its grid: a lattice
 // whose width and jitter together make Interval the longest distance between two probes, so that the
-// TTLs that count on Interval hold. The grids of all targets lie evenly over Interval, and stay so
-// however often their targets have been in doubt.
+// TTLs that count on Interval hold, with the beat by which a batch may begin later. The grids of all
+// targets lie evenly over Interval, and stay so however often their targets have been in doubt.
 func (c *Check) next(started time.Duration) time.Duration {
 	if !c.settled() {
 		return started + c.settings.Recheck
@@ -58,32 +105,5 @@ func (c *Check) next(started time.Duration) time.Duration {
 	if started < phase {
 		line = 0
 	}
-	return phase + line + rand.N(jitter) // #nosec G404 -- any spread will do
-}
-
-// queue is a heap of checks by the time they are due (container/heap).
-type queue []*Check
-
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].due < q[j].due }
-
-func (q queue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
-}
-
-// Push appends x, as heap.Push wants it.
-func (q *queue) Push(x any) {
-	c := x.(*Check)
-	c.index = len(*q)
-	*q = append(*q, c)
-}
-
-// Pop takes the last check off, as heap.Pop wants it.
-func (q *queue) Pop() any {
-	last := len(*q) - 1
-	c := (*q)[last]
-	(*q)[last] = nil
-	*q = (*q)[:last]
-	return c
+	return phase + line + rand.N(max(jitter-beat, jitter/2)) // #nosec G404 -- any spread will do
 }

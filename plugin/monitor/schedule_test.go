@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -107,6 +108,72 @@ func wantSpread(t *testing.T, all []time.Duration, interval time.Duration, targe
 			t.Errorf("There are %d probes within a millisecond, at %s", n, at)
 		}
 	}
+}
+
+// The traffic is even: how many probes begin in a tenth of a second varies no more than chance would have it, though
+// far less would be wrong, too, as then there were no jitter. A reload that changes nothing disturbs it in no way,
+// and one that changes a setting is over with its first probes.
+func TestEvenTraffic(t *testing.T) {
+	const targets, bin = 2000, 100 * time.Millisecond
+	settings := Settings{Interval: 10 * time.Second, Recheck: time.Second, Timeout: 2 * time.Second, Fall: 3, Rise: 2}
+	bubble(t, nil, func(t *testing.T, m *Monitor) {
+		f, w := new(fake), newWatch()
+		acquire := func(s *Settings, w Watcher) (checks []*Check) {
+			for i := range targets {
+				checks = append(checks, m.Acquire(f, number(i), s, w))
+			}
+			return checks
+		}
+		release := func(checks []*Check, w Watcher) {
+			for _, c := range checks {
+				m.Release(c, w)
+			}
+		}
+		// deviation is that of the probes in each bin of a minute.
+		deviation := func() (mean, deviation float64) {
+			f.mu.Lock()
+			clear(f.asked)
+			f.mu.Unlock()
+			begin := time.Now()
+			time.Sleep(time.Minute)
+			bins := make([]float64, time.Minute/bin)
+			for i := range targets {
+				for _, at := range f.times(number(i)) {
+					if n := int(at.Sub(begin) / bin); n < len(bins) {
+						bins[n]++
+						mean += 1 / float64(len(bins))
+					}
+				}
+			}
+			for _, n := range bins {
+				deviation += (n - mean) * (n - mean) / float64(len(bins))
+			}
+			return mean, math.Sqrt(deviation)
+		}
+		want := func(when string) {
+			mean, got := deviation()
+			t.Logf("%s: %.1f probes in %s on average, deviation %.2f; by chance it were %.2f", when, mean, bin, got, math.Sqrt(mean))
+			if got > math.Sqrt(mean) || mean < 19.5 || mean > 21 {
+				t.Errorf("%s: %.1f probes in %s on average and a deviation of %.2f, want 20 and %.2f at most", when, mean, bin, got, math.Sqrt(mean))
+			}
+		}
+		checks := acquire(&settings, w)
+		time.Sleep(2 * settings.Interval)
+		want("In the beginning")
+
+		again, next := settings, newWatch()
+		same := acquire(&again, next)
+		release(checks, w)
+		want("After a reload that changes nothing")
+
+		other := settings
+		other.Timeout = time.Second
+		changed := acquire(&other, w)
+		release(same, next)
+		time.Sleep(2 * settings.Interval)
+		want("After a reload that changes a setting")
+		release(changed, w)
+	})
 }
 
 // The grid stays even when every target has been in doubt at the same moment, and so asked in step.

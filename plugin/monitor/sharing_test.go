@@ -222,11 +222,11 @@ func TestEngineThatEnded(t *testing.T) {
 		c = m.Acquire(f, number(2), &usual, w)
 		synctest.Wait()
 		m.mu.Lock()
-		c.due = m.now()
+		m.queue.move(c, m.now())
 		m.mu.Unlock()
 		m.startDue(ended)
 		synctest.Wait()
-		if c.underWay || len(f.times(number(2))) > 0 {
+		if c.underWay() || len(f.times(number(2))) > 0 {
 			t.Error("It began a probe")
 		}
 		m.Release(c, w)

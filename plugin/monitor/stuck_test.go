@@ -217,7 +217,7 @@ func TestReleaseOfOneUnderWay(t *testing.T) {
 // More targets stuck than there may be probes under way: all the others get their turn all the same, and
 // those that are stuck are down.
 func TestMoreStuckThanUnderWay(t *testing.T) {
-	const stuck, good = maxUnderWay + 1000, 50
+	const stuck, good = maxAsking + 1000, 50
 	bubble(t, nil, func(t *testing.T, m *Monitor) {
 		d, f, w := newDeaf("deaf"), &fake{text: "good"}, newWatch()
 		var checks []*Check
@@ -267,8 +267,8 @@ func TestReleaseOfStuck(t *testing.T) {
 		good := m.Acquire(f, number(0), &usual, w)
 		for round := range 3 {
 			var checks []*Check
-			for i := range maxUnderWay {
-				checks = append(checks, m.Acquire(d, number(1+round*maxUnderWay+i), &usual, w))
+			for i := range maxAsking {
+				checks = append(checks, m.Acquire(d, number(1+round*maxAsking+i), &usual, w))
 			}
 			time.Sleep(time.Second)
 			for _, c := range checks {
@@ -294,7 +294,7 @@ func TestReleaseOfStuck(t *testing.T) {
 // More targets due than there may be probes under way, all of them silent: each gets its turn, those
 // that have waited longest first, and there are never more under way.
 func TestOverload(t *testing.T) {
-	const targets = 3 * maxUnderWay
+	const targets = 3 * maxAsking
 	var now, most atomic.Int64
 	bubble(t, nil, func(t *testing.T, m *Monitor) {
 		f, w := &fake{}, newWatch()
@@ -316,8 +316,8 @@ func TestOverload(t *testing.T) {
 			n := len(f.times(number(i)))
 			least, highest = min(least, n), max(highest, n)
 		}
-		if most.Load() != maxUnderWay {
-			t.Errorf("There were %d probes under way at most, want %d", most.Load(), maxUnderWay)
+		if most.Load() != maxAsking {
+			t.Errorf("There were %d probes under way at most, want %d", most.Load(), maxAsking)
 		}
 		// Three rounds take three timeouts, so that makes three probes of each, and for some a fourth.
 		if least < 3 || highest > 4 {
@@ -390,7 +390,7 @@ func TestObserver(t *testing.T) {
 	bubble(t, observe, func(t *testing.T, m *Monitor) {
 		silent, good, w := &fake{text: "silent", answer: hang}, &fake{text: "good"}, newWatch()
 		var checks []*Check
-		for i := range maxUnderWay + 1 {
+		for i := range maxAsking + 1 {
 			checks = append(checks, m.Acquire(silent, number(i), &usual, w))
 		}
 		checks = append(checks, m.Acquire(good, number(-1), &usual, w))
@@ -403,7 +403,7 @@ func TestObserver(t *testing.T) {
 			}
 		}
 		mu.Unlock()
-		due := (maxUnderWay + 1) * firstSpread
+		due := (maxAsking + 1) * firstSpread
 		if want := usual.Timeout + firstSpread - due; late != want {
 			t.Errorf("The good one was %s late, want %s", late, want)
 		}

@@ -32,13 +32,23 @@ var longAgo = time.Unix(1, 0)
 
 // A conn is a connection that lives as long as a probe.
 type conn struct {
-	*net.TCPConn
+	net.Conn
 	forget func() bool // stops waiting for the end of the context
 }
 
 // dial connects to target. All reading and writing on the connection ends when ctx does. The caller
 // closes it; the error is fit to be returned by a Prober.
 func dial(ctx context.Context, target netip.AddrPort) (*conn, error) {
+	c, err := connect(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	return bind(ctx, c), nil
+}
+
+// connect makes a connection to target that is reset when it is closed: it would otherwise be remembered
+// for a minute (TIME_WAIT), here or at the member, and a thousand probes a second use up all ports.
+func connect(ctx context.Context, target netip.AddrPort) (net.Conn, error) {
 	if err := dialable(target); err != nil {
 		return nil, err
 	}
@@ -46,16 +56,20 @@ func dial(ctx context.Context, target netip.AddrPort) (*conn, error) {
 	if err != nil {
 		return nil, plain(ctx, connecting, err)
 	}
-	return &conn{c, endWith(ctx, c)}, nil
+	c.SetLinger(0)
+	return c, nil
 }
 
-// dialable says what is not: package net would dial the local host.
+// dialable says what is wrong with a target: package net would dial the local host.
 func dialable(target netip.AddrPort) error {
-	if !target.Addr().IsValid() || target.Port() == 0 {
-		return fmt.Errorf("cannot dial %s, want an address and a port", target)
+	if target.Addr().IsValid() && target.Port() != 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("cannot dial %s, want an address and a port", target)
 }
+
+// bind has a connection end with ctx.
+func bind(ctx context.Context, c net.Conn) *conn { return &conn{c, endWith(ctx, c)} }
 
 // endWith ends all reading and writing on c when ctx ends, until it is told to forget about it.
 func endWith(ctx context.Context, c interface{ SetDeadline(time.Time) error }) (forget func() bool) {
@@ -66,12 +80,10 @@ func endWith(ctx context.Context, c interface{ SetDeadline(time.Time) error }) (
 	return context.AfterFunc(ctx, func() { c.SetDeadline(longAgo) })
 }
 
-// Close resets the connection: it would otherwise be remembered for a minute (TIME_WAIT), here or
-// at the member, and a thousand probes a second use up all ports.
+// Close is the end of the probe, too.
 func (c *conn) Close() error {
 	c.forget()
-	c.SetLinger(0)
-	return c.TCPConn.Close()
+	return c.Conn.Close()
 }
 
 // plain is err, met while a probe did something, in words for an operator who knows the address

@@ -22,7 +22,7 @@ import (
 
 // listenShort listens on a loopback address with room for one connection that waits.
 func listenShort() (net.Listener, error) {
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		return nil, err
 	}

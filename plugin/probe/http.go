@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/textproto"
@@ -225,18 +226,23 @@ func (p *web) want() string {
 	return strings.Join(parts, ",")
 }
 
-func (p *web) Probe(ctx context.Context, target netip.AddrPort) error {
-	c, err := dial(ctx, target)
-	if err != nil {
-		return err
-	}
+func (p *web) Probe(ctx context.Context, target netip.AddrPort) error { return call(ctx, target, p) }
+
+// Talks implements the Caller interface.
+func (p *web) Talks() bool { return true }
+
+// Talk implements the Caller interface.
+func (p *web) Talk(ctx context.Context, made net.Conn, target netip.AddrPort) error {
+	c := bind(ctx, made)
 	defer c.Close()
 
 	var rw io.ReadWriter = c
 	if p.secure != nil {
-		if rw, err = p.secure.shake(ctx, c, p.secure.config); err != nil {
+		session, err := p.secure.shake(ctx, c, p.secure.config)
+		if err != nil {
 			return err
 		}
+		rw = session
 	}
 	if _, err := rw.Write(p.ask(target.Port())); err != nil {
 		return plain(ctx, sending, err)

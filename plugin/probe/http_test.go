@@ -141,7 +141,7 @@ func TestReadsBounded(t *testing.T) {
 		"chunk's head": {endless{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1;" + strings.Repeat("x", 100) + "\r\nA\r\n", 0}, maxHeader + maxWire},
 		"chunk, wide":  {endless{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "00000000000001\r\nA\r\n", 0}, maxHeader + maxWire},
 	}
-	p := mustParse(t, "http://", "body", "B").Prober.(question).Prober.(*web)
+	p := mustParse(t, "http://", "body", "B").Prober.(calling).Caller.(*web)
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			if err := p.judge(t.Context(), &tc.member); err == nil {
@@ -213,7 +213,7 @@ func TestHostPort(t *testing.T) {
 		{"https://", 80, "www.example.org:80"},
 	}
 	for _, tc := range tests {
-		p := mustParse(t, tc.url).Prober.(question).Prober.(*web)
+		p := mustParse(t, tc.url).Prober.(calling).Caller.(*web)
 		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(string(p.ask(tc.port)))))
 		if err != nil {
 			t.Fatal(err)

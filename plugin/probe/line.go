@@ -18,6 +18,7 @@ type line struct {
 	name    string   // the pool's; empty: a wildcard
 	root    string   // where relative file names start
 	options []string // the words after the URL
+	watch   *bool    // set by the option of that name; nil: the kind has no such option
 }
 
 // parseLine is the first look at words, of which there is at least one, and that holds "://".

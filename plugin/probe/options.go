@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -21,6 +22,16 @@ type option struct {
 
 // read gives the words after the URL to the options they name.
 func (l line) read(options map[string]option) error {
+	if l.watch != nil {
+		options = maps.Clone(options)
+		if options == nil {
+			options = make(map[string]option)
+		}
+		options["watch"] = option{set: func([]string) error {
+			*l.watch = true
+			return nil
+		}}
+	}
 	seen := make(map[string]bool)
 	for words := l.options; len(words) > 0; {
 		name := words[0]

@@ -80,19 +80,20 @@ func (s Spec) Target(member netip.AddrPort) (netip.AddrPort, error) {
 type kind struct {
 	usual uint16                     // the usual port; 0: there is none
 	ports ports                      // what it makes of them
+	watch bool                       // it may watch a connection
 	parse func(line) (Prober, error) // makes the Prober of a line of this kind
 }
 
 var kinds = map[string]kind{
 	"dns":   {usual: 53, parse: parseDNS},
 	"exec":  {ports: welcome, parse: parseExec},
-	"grpc":  {parse: parseGRPC},
-	"grpcs": {parse: parseGRPC},
-	"http":  {usual: 80, parse: parseHTTP},
-	"https": {usual: 443, parse: parseHTTP},
+	"grpc":  {parse: parseGRPC, watch: true},
+	"grpcs": {parse: parseGRPC, watch: true},
+	"http":  {usual: 80, parse: parseHTTP, watch: true},
+	"https": {usual: 443, parse: parseHTTP, watch: true},
 	"icmp":  {ports: unheard, parse: parseICMP},
-	"tcp":   {parse: parseTCP},
-	"tls":   {parse: parseTLS},
+	"tcp":   {parse: parseTCP, watch: true},
+	"tls":   {parse: parseTLS, watch: true},
 }
 
 // Parse reads the words that follow "probe" in a Corefile: a URL, then options. Name is the pool's
@@ -116,20 +117,40 @@ func Parse(words []string, name, root string) (Spec, error) {
 		return Spec{}, err
 	}
 	l.usual = k.usual
+	watch := false
+	if k.watch {
+		l.watch = &watch
+	}
 	p, err := k.parse(l)
 	if err != nil {
 		return Spec{}, err
 	}
-	return Spec{Prober: question{p, p.String()}, Port: l.port, Usual: k.usual, Word: words[0], ports: k.ports}, nil
+	return Spec{Prober: known(p, watch), Port: l.port, Usual: k.usual, Word: words[0], ports: k.ports}, nil
 }
 
 // A question is a Prober that has its String at hand: it is compared for every member.
 type question struct {
 	Prober
-	text string
+	text  string
+	watch bool
 }
 
 func (q question) String() string { return q.text }
+
+// Watches implements the Watching interface.
+func (q question) Watches() bool { return q.watch }
+
+// known is p with its String at hand.
+func known(p Prober, watch bool) Prober {
+	text := p.String()
+	if watch {
+		text += " watch"
+	}
+	if c, ok := p.(Caller); ok {
+		return calling{c, text, watch}
+	}
+	return question{p, text, watch}
+}
 
 // list is the keys of m as an error message lists them.
 func list[V any](m map[string]V) string {

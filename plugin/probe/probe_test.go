@@ -92,19 +92,20 @@ func TestParseErrors(t *testing.T) {
 		{[]string{"http://" + strings.Repeat("a", 64) + "/"}, `"` + strings.Repeat("a", 64) + `" ` + host},
 
 		// Options of all kinds.
-		{[]string{"http://", "foo"}, `unknown option "foo" for http, want one of body, header, method, status`},
-		{[]string{"https://", "Body", "x"}, `unknown option "Body" for https, want one of body, ca, cert, expires, header, insecure, method, status`},
-		{[]string{"tcp://", "insecure"}, `unknown option "insecure" for tcp, want one of expect, send`},
-		{[]string{"tcp://", "watch"}, `unknown option "watch" for tcp, want one of expect, send`},
-		{[]string{"tls://", ""}, `unknown option "" for tls, want one of ca, cert, expect, expires, insecure, send`},
+		{[]string{"http://", "foo"}, `unknown option "foo" for http, want one of body, header, method, status, watch`},
+		{[]string{"https://", "Body", "x"}, `unknown option "Body" for https, want one of body, ca, cert, expires, header, insecure, method, status, watch`},
+		{[]string{"tcp://", "insecure"}, `unknown option "insecure" for tcp, want one of expect, send, watch`},
+		{[]string{"tcp://", "watch", "watch"}, `option "watch" twice, want it once`},
+		{[]string{"dns://", "watch"}, `unknown option "watch" for dns, want one of answer, rcode`},
+		{[]string{"tls://", ""}, `unknown option "" for tls, want one of ca, cert, expect, expires, insecure, send, watch`},
 		{[]string{"http://", "header", "X-A"}, `option "header" takes 2 words, want header NAME VALUE`},
 		{[]string{"http://", "method"}, `option "method" takes 1 words, want method M`},
 		{[]string{"http://", "method", "GET", "method", "GET"}, `option "method" twice, want it once`},
 		{[]string{"tls://", "insecure", "insecure"}, `option "insecure" twice, want it once`},
 
 		{[]string{"dns://", "type", "A"}, `unknown option "type" for dns, want one of answer, rcode`},
-		{[]string{"grpc://", "insecure"}, `unknown option "insecure" for grpc, want none`},
-		{[]string{"grpcs://", "send", "x"}, `unknown option "send" for grpcs, want one of ca, cert, expires, insecure`},
+		{[]string{"grpc://", "insecure"}, `unknown option "insecure" for grpc, want one of watch`},
+		{[]string{"grpcs://", "send", "x"}, `unknown option "send" for grpcs, want one of ca, cert, expires, insecure, watch`},
 		{[]string{"icmp://", "x"}, `unknown option "x" for icmp, want none`},
 
 		// Options of dns.
@@ -321,11 +322,15 @@ func FuzzParse(f *testing.F) {
 		if err != nil || (target.Port() == 0) != (s.Kind() == "icmp") {
 			t.Errorf("got target %s, %v", target, err)
 		}
-		if p, ok := s.Prober.(question).Prober.(*web); ok {
-			checkRequest(t, p)
-		}
-		if p, ok := s.Prober.(question).Prober.(*query); ok {
-			checkQuestion(t, p)
+		switch p := s.Prober.(type) {
+		case calling:
+			if p, ok := p.Caller.(*web); ok {
+				checkRequest(t, p)
+			}
+		case question:
+			if p, ok := p.Prober.(*query); ok {
+				checkQuestion(t, p)
+			}
 		}
 	})
 }

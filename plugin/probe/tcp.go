@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -37,11 +38,14 @@ func parseTCP(l line) (Prober, error) {
 func (p *tcp) Kind() string   { return "tcp" }
 func (p *tcp) String() string { return "tcp://" + p.talk.String() }
 
-func (p *tcp) Probe(ctx context.Context, target netip.AddrPort) error {
-	c, err := dial(ctx, target)
-	if err != nil {
-		return err
-	}
+func (p *tcp) Probe(ctx context.Context, target netip.AddrPort) error { return call(ctx, target, p) }
+
+// Talks implements the Caller interface.
+func (p *tcp) Talks() bool { return p.talk.send != nil || p.talk.expect != nil }
+
+// Talk implements the Caller interface.
+func (p *tcp) Talk(ctx context.Context, made net.Conn, _ netip.AddrPort) error {
+	c := bind(ctx, made)
 	defer c.Close()
 	return p.talk.on(ctx, c)
 }

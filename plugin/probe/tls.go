@@ -50,10 +50,15 @@ func (p *tlsProbe) String() string {
 }
 
 func (p *tlsProbe) Probe(ctx context.Context, target netip.AddrPort) error {
-	c, err := dial(ctx, target)
-	if err != nil {
-		return err
-	}
+	return call(ctx, target, p)
+}
+
+// Talks implements the Caller interface.
+func (p *tlsProbe) Talks() bool { return true }
+
+// Talk implements the Caller interface.
+func (p *tlsProbe) Talk(ctx context.Context, made net.Conn, _ netip.AddrPort) error {
+	c := bind(ctx, made)
 	defer c.Close()
 
 	asked := false // for our certificate
