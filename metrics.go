@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/probe"
 
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -64,7 +66,10 @@ var updates = promauto.NewCounterVec(prometheus.CounterOpts{
 // observeProbe counts a probe.
 func observeProbe(kind string, err error, took, late time.Duration) {
 	result := "pass"
-	if err != nil {
+	switch {
+	case errors.Is(err, probe.ErrNotAsked):
+		result = "skip"
+	case err != nil:
 		result = "fail"
 	}
 	probes.WithLabelValues(kind, result).Inc()

@@ -9,6 +9,7 @@ package monitor
 import (
 	"cmp"
 	"context"
+	"errors"
 	"hash/maphash"
 	"net"
 	"net/netip"
@@ -211,6 +212,10 @@ func (m *Monitor) record(c *Check, err error, started time.Duration) []Watcher {
 	}
 	now := m.now()
 	before := c.history
+	if errors.Is(err, probe.ErrNotAsked) {
+		m.queue.move(c, max(now, c.next(started)))
+		return nil
+	}
 	c.history = before.after(err == nil, c.settings)
 	if err != nil {
 		c.err = err

@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -12,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/coredns-failover/failover/plugin/probe"
 )
 
 func TestFirstProbe(t *testing.T) {
@@ -548,5 +551,31 @@ func TestFlapping(t *testing.T) {
 		if told := w.told.Load(); told < 8 || told > 20 {
 			t.Errorf("The watcher was told %d times of 20 results with 8 changes", told)
 		}
+	})
+}
+
+// A probe that could not ask says nothing of its target.
+func TestNotAsked(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, m *Monitor) {
+		up, busy, w := new(alive), new(alive), newWatch()
+		up.Store(true)
+		f := &fake{answer: func(ctx context.Context, target netip.AddrPort) error {
+			if busy.Load() {
+				return fmt.Errorf("%w: so many run", probe.ErrNotAsked)
+			}
+			return up.answer(ctx, target)
+		}}
+		c := m.Acquire(f, number(1), &usual, w)
+		time.Sleep(time.Minute)
+		busy.Store(true)
+		asked := len(f.times(number(1)))
+		time.Sleep(time.Minute)
+		if s := m.state(c); s.Status != Up || s.Err != nil || len(f.times(number(1)))-asked < 12 {
+			t.Errorf("%+v after %d probes that could not ask", s, len(f.times(number(1)))-asked)
+		}
+		up.Store(false)
+		busy.Store(false)
+		w.until(t, 10*time.Second, "down", func() bool { return m.state(c).Status == Down })
+		m.Release(c, w)
 	})
 }

@@ -103,8 +103,7 @@ func enter(ctx context.Context) (waited time.Duration, err error) {
 	case running <- struct{}{}:
 		return time.Since(begun), nil
 	case <-ctx.Done():
-		// Not the member's fault, and the operator has to know whose it is.
-		return 0, plain(ctx, fmt.Sprintf("while waiting, with %d other programs running", maxPrograms), ctx.Err())
+		return 0, fmt.Errorf("%w: %w", ErrNotAsked, plain(ctx, fmt.Sprintf("while waiting, with %d other programs running", maxPrograms), ctx.Err()))
 	}
 }
 

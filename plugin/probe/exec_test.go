@@ -196,7 +196,7 @@ func TestExecMany(t *testing.T) {
 			t.Fatalf("%d programs run, want %d", count(), maxPrograms)
 		}
 	}
-	wantError(t, ask(t, sh(t, "exit 0"), netip.AddrPort{}, 2*brief), "timeout while waiting, with 16 other programs running")
+	wantError(t, ask(t, sh(t, "exit 0"), netip.AddrPort{}, 2*brief), "not asked: timeout while waiting, with 16 other programs running")
 	if n := count(); n != maxPrograms {
 		t.Errorf("%d programs run, want %d at most", n, maxPrograms)
 	}

@@ -76,6 +76,10 @@ func (s Spec) Target(member netip.AddrPort) (netip.AddrPort, error) {
 		member.Addr(), netip.AddrPortFrom(member.Addr(), 443))
 }
 
+// ErrNotAsked is in the error of a probe that could not ask its member anything, which says nothing of that: what it
+// takes to ask was in use.
+var ErrNotAsked = errors.New("not asked")
+
 // A kind is one way of asking.
 type kind struct {
 	usual uint16                     // the usual port; 0: there is none
