@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"syscall"
 	"testing"
 )
@@ -15,7 +16,7 @@ func init() {
 
 // mortal is one member, to be killed.
 func mortal() error {
-	l, err := net.Listen("tcp", "127.99.0.1:0")
+	l, err := net.Listen("tcp", os.Getenv("ADDRESS"))
 	if err != nil {
 		return err
 	}

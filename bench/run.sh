@@ -46,12 +46,13 @@ start() {
 declare -A PID PORT CPU QPS
 
 start members env FAILOVER_BENCH_CHILD=members "$DIR/members"
-start mortal env FAILOVER_BENCH_CHILD=mortal "$DIR/members"
+start mortal env FAILOVER_BENCH_CHILD=mortal ADDRESS=127.99.0.1:0 "$DIR/members"
 for _ in $(seq 100); do
     [ "$(wc -l <"$DIR/members.log")" -lt 2 ] || [ ! -s "$DIR/mortal.log" ] || break
     sleep 0.1
 done
 UP=$(head -1 "$DIR/members.log") DEAD=$(head -1 "$DIR/mortal.log")
+start heir env FAILOVER_BENCH_CHILD=mortal ADDRESS="127.99.0.2:$DEAD" "$DIR/members"
 
 # --- the servers ---
 A="127.0.0.1:$UP 127.0.0.2:$UP 127.0.0.3:$UP"
@@ -68,10 +69,10 @@ coredns() { # NAME PORT BODY
 FAST=$'interval 100ms\nrecheck 10ms\ntimeout 100ms\nfall 1\nttl 1s'
 coredns failover 5301 "failover www.bench.test $A
 failover dies.bench.test 127.99.0.1:$DEAD {
-backup 127.0.0.1:$UP
+backup 127.99.0.2:$DEAD
 }
 failover fast.bench.test 127.99.0.1:$DEAD {
-backup 127.0.0.1:$UP
+backup 127.99.0.2:$DEAD
 $FAST
 }"
 coredns hosts 5302 $'hosts {\n127.0.0.1 www.bench.test\n127.0.0.2 www.bench.test\n127.0.0.3 www.bench.test\n}'
@@ -102,8 +103,8 @@ gdnsd gdnsd 5306 "works => { plugin => tcp_connect, port => $UP }
     fast => { plugin => tcp_connect, port => $DEAD, interval => 2, timeout => 1, up_thresh => 1, ok_thresh => 1, down_thresh => 1 }" \
     'www => { service_types => works, a => 127.0.0.1, b => 127.0.0.2, c => 127.0.0.3 }' \
     'www 60 DYNA multifo!www\ndies 60 DYNA simplefo!dies\nfast 60 DYNA simplefo!fast\n' \
-    "dies => { service_types => dies, primary => 127.99.0.1, secondary => 127.0.0.1 }
-     fast => { service_types => fast, primary => 127.99.0.1, secondary => 127.0.0.1 }"
+    "dies => { service_types => dies, primary => 127.99.0.1, secondary => 127.99.0.2 }
+     fast => { service_types => fast, primary => 127.99.0.1, secondary => 127.99.0.2 }"
 
 pdns() { # NAME PORT INTERVAL ZONE
     PORT[$1]=$2
@@ -114,10 +115,8 @@ pdns() { # NAME PORT INTERVAL ZONE
         --local-address=127.0.0.1 --local-port="$2" --socket-dir="$DIR/$1" --enable-lua-records=yes --security-poll-suffix= \
         --lua-health-checks-interval="$3" --loglevel=3
 }
-DIES="ifportup($DEAD, {{'127.99.0.1'}}, {backupSelector='empty'})"
 www="www 60 IN LUA A \"ifportup($UP, {'127.0.0.1', '127.0.0.2', '127.0.0.3'})\"\n"
-# All ports of one call are the same, so the backup is another record's: what is measured is when the dead one goes.
-dies="dies 60 IN LUA A \"$DIES\"\n"
+dies="dies 60 IN LUA A \"ifportup($DEAD, {'127.99.0.1', '127.99.0.2'}, {selector='all'})\"\n"
 pdns pdns 5307 5 "$www$dies"
 pdns pdns_fast 5308 1 "$dies"
 
@@ -161,7 +160,7 @@ while [ "$(($(date +%s%N) - began))" -lt 130000000000 ]; do
     for w in $WATCHED; do
         [ -z "${GONE[$w]:-}" ] || continue
         left=1
-        if ! ask "${PORT[${w%:*}]}" "${w#*:}" | grep -q '^127\.99\.'; then
+        if [ "$(ask "${PORT[${w%:*}]}" "${w#*:}")" = 127.99.0.2 ]; then
             GONE[$w]=$(awk "BEGIN { printf \"%.1f\", ($(date +%s%N) - $began) / 1e9 }")
         fi
     done
@@ -196,12 +195,15 @@ for s in failover_many failover_one gdnsd_many gdnsd_one pdns_many pdns_one; do
     dnsperf -s 127.0.0.1 -p "${PORT[$s]}" -d "$DIR/names" -n 1 -q 16 >/dev/null 2>&1
 done
 sleep 5
-declare -A PROBE MEMORY BEFORE
+declare -A PROBE MEMORY BEFORE AFTER
 rss() { awk '/VmRSS/ { print $2 * 1024 }' "/proc/$1/status"; }
-for s in failover gdnsd pdns; do BEFORE[$s]=$(ticks "${PID[${s}_many]}"); done
+for s in failover gdnsd pdns; do
+    for n in many one; do BEFORE[${s}_$n]=$(ticks "${PID[${s}_$n]}"); done
+done
 sleep 20
 for s in failover gdnsd pdns; do
-    PROBE[$s]=$(awk "BEGIN { printf \"%.1f\", ($(ticks "${PID[${s}_many]}") - ${BEFORE[$s]}) / ($MEMBERS * 10) }")
+    for n in many one; do AFTER[${s}_$n]=$(($(ticks "${PID[${s}_$n]}") - BEFORE[${s}_$n])); done
+    PROBE[$s]=$(awk "BEGIN { printf \"%.1f\", (${AFTER[${s}_many]} - ${AFTER[${s}_one]}) / ($MEMBERS * 10) }")
     MEMORY[$s]=$(awk "BEGIN { printf \"%d\", ($(rss "${PID[${s}_many]}") - $(rss "${PID[${s}_one]}")) / $MEMBERS }")
 done
 
