@@ -105,10 +105,12 @@ func BenchmarkFollow(b *testing.B) {
 					f.took = kept[i]
 				}
 			}
+			said := ""
 			for _, f := range followers {
 				slices.Sort(f.took)
-				b.Logf("%-34s %6.2f s in the middle, %6.2f s at most", f.what, f.took[len(f.took)/2].Seconds(), f.took[len(f.took)-1].Seconds())
+				said += fmt.Sprintf("\n%-34s %6.2f s in the middle, %6.2f s at most", f.what, f.took[len(f.took)/2].Seconds(), f.took[len(f.took)-1].Seconds())
 			}
+			b.Log(said)
 		})
 	}
 }
