@@ -10,6 +10,7 @@ LDFLAGS    = -s -w -X github.com/coredns/coredns/coremain.GitCommit=$(GITCOMMIT)
 NEEDS       ?= cc:build-essential dig:bind9-dnsutils delv:bind9-dnsutils nsupdate:bind9-dnsutils named:bind9 nsd:nsd unbound:unbound \
                kdig:knot-dnsutils knotd:knot etcd:etcd-server chromium:chromium
 TESTTIMEOUT ?= 20m
+SECONDS     ?= 120
 FUZZTIME    ?= 1m
 BENCH       ?= .
 
@@ -65,7 +66,7 @@ test-deps:
 	$$root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$packages
 
 # What these call besides Go.
-image test-kubernetes soak: NEEDS = buildah:buildah setcap:libcap2-bin umoci:umoci runc:runc unshare:util-linux \
+image test-kubernetes soak: NEEDS = buildah:buildah setcap:libcap2-bin umoci:umoci runc:runc unshare:util-linux setpriv:util-linux \
     qemu-aarch64-static:qemu-user-static qemu-x86_64-static:qemu-user-static etcd:etcd-server ip:iproute2 tc:iproute2 nft:nftables
 
 # An image for each processor, in ./image, without a Docker engine.
@@ -85,9 +86,15 @@ test-kubernetes: build image
 	    $(KUBERNETES)Minor=$$minor" k8s.io/kubernetes/cmd/kube-apiserver
 	cd test/kubernetes && $(PLAIN) go test -count=1 -timeout 10m .
 
+# Two replicas as in a cluster, and everything that they depend on breaking, for so many SECONDS.
+.PHONY: soak
+soak: test-deps build
+	cd test/kubernetes && $(PLAIN) go run ./soak -seconds '$(SECONDS)' -coredns '$(CURDIR)/coredns'
+
 .PHONY: lint
 lint:
 	$(TOOL) golangci-lint run ./...
+	cd test/kubernetes && $(PLAIN) go tool -modfile=../../tools/go.mod golangci-lint run ./...
 
 # Each native fuzz target of each package, one after the other.
 .PHONY: fuzz
