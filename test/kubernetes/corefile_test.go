@@ -254,3 +254,26 @@ func TestHelmValues(t *testing.T) {
 	within(t, 30*time.Second, "it is ready", func() bool { return get("127.0.0.1:8181", "/ready") == http.StatusOK })
 	wantAnswers(t, 10*time.Second, "127.0.0.1:53", "www.example.org.", "192.0.2.10", "198.51.100.10")
 }
+
+// Every Corefile on the page about Kubernetes starts.
+func TestDocs(t *testing.T) {
+	c := startCluster(t)
+	account := c.account(t, "default", "docs")
+	c.allowed(t, "default", "docs")
+	b, err := os.ReadFile(filepath.Join(root, "docs/kubernetes.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(b), "~~~ corefile\n")[1:]
+	if len(blocks) == 0 {
+		t.Error("There is none")
+	}
+	for _, block := range blocks {
+		corefile, _, _ := strings.Cut(block, "~~~")
+		daemon := coredns(t, corefile, account)
+		within(t, 30*time.Second, "it has started", func() bool { return strings.Contains(daemon.Said(), "CoreDNS-") || daemon.Ended() })
+		if daemon.Ended() {
+			t.Errorf("It does not start:\n%s\n%s", corefile, daemon.Said())
+		}
+	}
+}
