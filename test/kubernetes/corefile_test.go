@@ -207,7 +207,7 @@ func TestHelmValues(t *testing.T) {
 	corefile := ""
 	for _, s := range servers.Servers {
 		for _, z := range s.Zones {
-			if !z.UseTCP {
+			if !z.UseTCP || z.Scheme != "dns://" {
 				t.Errorf("The Service has no TCP for %s", z.Zone)
 			}
 			corefile += z.Scheme + z.Zone + " "
@@ -233,8 +233,13 @@ func TestHelmValues(t *testing.T) {
 		c := startCluster(t)
 		c.restrict(t, "failover-dns")
 		for _, o := range parse(t, out) {
-			if o.GetKind() == "ConfigMap" {
+			switch o.GetKind() {
+			case "ConfigMap":
 				corefile, _, _ = unstructured.NestedString(o.Object, "data", "Corefile")
+			case "Service":
+				if ports, _, _ := unstructured.NestedSlice(o.Object, "spec", "ports"); len(ports) != 2 {
+					t.Errorf("The ports of the Service are %v", ports)
+				}
 			}
 			o.SetNamespace("failover-dns")
 			if err := c.apply(t.Context(), o, true); err != nil {
