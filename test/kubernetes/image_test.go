@@ -278,22 +278,29 @@ func status(t testing.TB, pid int, field string) string {
 	return ""
 }
 
-func podCorefile(port int) string {
-	return fmt.Sprintf("example.org:%d {\n errors\n health\n ready\n failover www.example.org 192.0.2.1:443 {\n  startup 100ms\n }\n}\n", port)
+func podCorefile(port int, pool string) string {
+	return fmt.Sprintf("example.org:%d {\n errors\n health\n ready\n failover www.example.org %s\n}\n", port, pool)
 }
+
+// Members of pods: one that cannot be reached, and the pod itself, which answers pings.
+const (
+	unreachable = "192.0.2.1:443 {\n startup 100ms\n }"
+	pinged      = "127.0.0.1 {\n probe icmp://\n }"
+)
 
 // With NET_BIND_SERVICE, with nothing, and with the sysctl instead of it.
 func TestImageAsPod(t *testing.T) {
-	const sysctl = "net.ipv4.ip_unprivileged_port_start"
+	const sysctl, group = "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range"
 	for _, c := range []struct {
 		name  string
 		pod   pod
 		port  int
 		allow string // the effective capabilities
 	}{
-		{"port 53 with NET_BIND_SERVICE", pod{podCorefile(53), true, map[string]string{sysctl: "1024"}}, 53, "0000000000000400"},
-		{"port 1053 without capabilities", pod{podCorefile(1053), false, map[string]string{sysctl: "1024"}}, 1053, "0000000000000000"},
-		{"port 53 with the sysctl", pod{podCorefile(53), false, map[string]string{sysctl: "53"}}, 53, "0000000000000000"},
+		{"port 53 with NET_BIND_SERVICE", pod{podCorefile(53, unreachable), true, map[string]string{sysctl: "1024"}}, 53, "0000000000000400"},
+		{"port 1053 without capabilities", pod{podCorefile(1053, unreachable), false, map[string]string{sysctl: "1024"}}, 1053, "0000000000000000"},
+		{"port 53 with the sysctl", pod{podCorefile(53, unreachable), false, map[string]string{sysctl: "53"}}, 53, "0000000000000000"},
+		{"pings with the sysctl", pod{podCorefile(1053, pinged), false, map[string]string{group: "65532 65532"}}, 1053, "0000000000000000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			said, ended, pid := c.pod.start(t)
@@ -316,6 +323,9 @@ func TestImageAsPod(t *testing.T) {
 					return code == http.StatusOK
 				})
 			}
+			if strings.Contains(c.pod.corefile, "icmp:") && !strings.Contains(said(), "127.0.0.1: unknown -> up") {
+				t.Errorf("The ping has not come back:\n%s", said())
+			}
 			want := map[string]string{"Uid": "65532 65532 65532 65532", "Gid": "65532 65532 65532 65532", "NoNewPrivs": "1",
 				"CapEff": c.allow, "CapPrm": c.allow, "CapBnd": c.allow, "CapInh": "0000000000000000", "CapAmb": "0000000000000000"}
 			for field, value := range want {
@@ -335,12 +345,17 @@ func TestImageAsPod(t *testing.T) {
 	}
 }
 
-// Without the capability the program starts all the same, and says itself what it may not do.
+// What it may not do the program says itself.
 func TestImageMayNot(t *testing.T) {
-	said, ended, _ := pod{podCorefile(53), false, map[string]string{"net.ipv4.ip_unprivileged_port_start": "1024"}}.start(t)
-	within(t, 20*time.Second, "it ends", ended)
-	if !strings.Contains(said(), "listen tcp :53: bind: permission denied") {
-		t.Errorf("It says\n%s", said())
+	for want, p := range map[string]pod{
+		"listen tcp :53: bind: permission denied": {podCorefile(53, unreachable), false, map[string]string{"net.ipv4.ip_unprivileged_port_start": "1024"}},
+		"net.ipv4.ping_group_range":               {podCorefile(1053, pinged), false, map[string]string{"net.ipv4.ping_group_range": "1 0"}},
+	} {
+		said, ended, _ := p.start(t)
+		within(t, 20*time.Second, "it ends", ended)
+		if !strings.Contains(said(), want) {
+			t.Errorf("It says nothing of %s:\n%s", want, said())
+		}
 	}
 }
 
