@@ -167,6 +167,29 @@ func TestOverlayOverKubernetes(t *testing.T) {
 	}
 }
 
+// A server that starts while the API server is frozen answers what does not need it, and the rest when it is back.
+func TestStartsWithoutAPI(t *testing.T) {
+	c := startCluster(t)
+	const server = "127.0.0.1:1253"
+	c.namespace(t, "early")
+	account := c.account(t, "early", "reader")
+	c.allowed(t, "early", "reader")
+	c.service(t, "early", "web", "", 8080)
+	c.endpoints(t, "early", "web", "web-a", 8080, "10.64.0.41", "10.64.0.42")
+	put(t, "10.64.0.21", "10.64.0.41")
+	listen(t, "10.64.0.21:8080")
+	listen(t, "10.64.0.41:8080")
+	c.api.Signal(syscall.SIGSTOP)
+	defer c.api.Signal(syscall.SIGCONT)
+	coredns(t, strings.NewReplacer(":1053", ":1253", ":8281", ":8481", ":9253", ":9453").Replace(overlayCorefile), account)
+	t.Logf("The pool answers after %v", wantAnswers(t, 30*time.Second, server, "www.example.org.", "10.64.0.21").Round(100*time.Millisecond))
+	if code := get("127.0.0.1:8481", "/ready"); code != 503 {
+		t.Errorf("/ready is %d, want 503", code)
+	}
+	c.api.Signal(syscall.SIGCONT)
+	t.Logf("The Service answers %v after the API server", wantAnswers(t, 2*time.Minute, server, "web.early.svc.cluster.local.", "10.64.0.41").Round(100*time.Millisecond))
+}
+
 // A service account that may not read: the names of the cluster cannot be answered, pools can, and when it is allowed
 // nothing has to be started again.
 func TestWithoutPermission(t *testing.T) {
