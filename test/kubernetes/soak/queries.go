@@ -38,7 +38,7 @@ func addresses(m *dns.Msg) []string {
 // tally counts the answers and keeps the first things that were wrong.
 type tally struct {
 	answers, lost, wrong atomic.Int64
-	slowest              atomic.Int64 // nanoseconds
+	slowest              [2]atomic.Int64 // over UDP and over TCP, in nanoseconds
 	mu                   sync.Mutex
 	firsts               []string
 }
@@ -53,10 +53,10 @@ func (t *tally) complain(count *atomic.Int64, format string, args ...any) {
 }
 
 // answered counts an answer and how long it took.
-func (t *tally) answered(sent time.Time) {
+func (t *tally) answered(sent time.Time, slowest *atomic.Int64) {
 	t.answers.Add(1)
 	took := int64(time.Since(sent))
-	for old := t.slowest.Load(); took > old && !t.slowest.CompareAndSwap(old, took); old = t.slowest.Load() {
+	for old := slowest.Load(); took > old && !slowest.CompareAndSwap(old, took); old = slowest.Load() {
 	}
 }
 
@@ -103,7 +103,7 @@ func (l *lab) query(replica int, rate float64, end time.Time, t *tally) {
 			t.complain(&t.lost, "replica %d: %v", replica, err)
 			continue
 		}
-		t.answered(sent)
+		t.answered(sent, &t.slowest[0])
 		l.check(replica, q.name, r, q.rcode, sent, t)
 	}
 }
@@ -136,7 +136,7 @@ func (l *lab) queryTCP(replica int, pause time.Duration, end time.Time, t *tally
 			t.complain(&t.lost, "replica %d over TCP: %v", replica, err)
 			continue
 		}
-		t.answered(sent)
+		t.answered(sent, &t.slowest[1])
 		if what := l.wrong(replica, addrs, sent); rcode != dns.RcodeSuccess || what != "" {
 			t.complain(&t.wrong, "replica %d over TCP answers %v: %s", replica, addrs, what)
 		}

@@ -50,8 +50,9 @@ func (l *lab) soak(lasts time.Duration, rng *rand.Rand) error {
 	})
 	wg.Wait()
 	took := time.Since(begin).Seconds()
-	fmt.Printf("%d answers, %.0f a second, the slowest after %v; %d lost, %d wrong; faults: %v; netem: %v\n", t.answers.Load(),
-		float64(t.answers.Load())/took, time.Duration(t.slowest.Load()).Round(time.Millisecond), t.lost.Load(), t.wrong.Load(), count, l.netem)
+	slowest := func(i int) time.Duration { return time.Duration(t.slowest[i].Load()).Round(time.Millisecond) }
+	fmt.Printf("%d answers, %.0f a second, the slowest after %v over UDP, %v over TCP; %d lost, %d wrong; faults: %v; netem: %v\n",
+		t.answers.Load(), float64(t.answers.Load())/took, slowest(0), slowest(1), t.lost.Load(), t.wrong.Load(), count, l.netem)
 	t.say()
 	var errs []error
 	for range 2 {
