@@ -5,6 +5,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+[ "$(id -u)" = 0 ] || { echo 'make image needs root' >&2; exit 1; }
+
 # In mounts and processes of its own, which are gone before its folder is removed, however it ends: what is mounted
 # under that folder is this machine's.
 if [ -z "${IMAGE_STORE-}" ]; then
@@ -35,8 +37,9 @@ ENV PATH=$(go env GOROOT)/bin:/usr/sbin:/usr/bin HOME=/root \
 EOF
 buildah bud --quiet -t localhost/toolchain -f "$here/Toolchain" "$here/toolchain" >/dev/null
 
-# Everything may be in the caches by now, and if it is, then nothing is asked of the network.
-mkdir -p "$(go env GOMODCACHE)" "$(go env GOCACHE)"
+# Out here the way to the modules is known; in there nothing is asked of the network.
+go mod download
+mkdir -p "$(go env GOCACHE)"
 rm -rf image
 for arch in $archs; do
     buildah bud --quiet --isolation chroot --platform "linux/$arch" --pull-never \
