@@ -10,6 +10,7 @@ LDFLAGS    = -s -w -X github.com/coredns/coredns/coremain.GitCommit=$(GITCOMMIT)
 NEEDS       ?= cc:build-essential dig:bind9-dnsutils delv:bind9-dnsutils nsupdate:bind9-dnsutils named:bind9 nsd:nsd unbound:unbound \
                kdig:knot-dnsutils knotd:knot etcd:etcd-server chromium:chromium
 TESTTIMEOUT ?= 20m
+SECONDS     ?= 120
 FUZZTIME    ?= 1m
 BENCH       ?= .
 
@@ -64,9 +65,36 @@ test-deps:
 	set -x; $$root apt-get -qq update; \
 	$$root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$packages
 
+# What these call besides Go.
+image test-kubernetes soak: NEEDS = buildah:buildah setcap:libcap2-bin umoci:umoci runc:runc unshare:util-linux setpriv:util-linux \
+    qemu-aarch64-static:qemu-user-static qemu-x86_64-static:qemu-user-static etcd:etcd-server ip:iproute2 tc:iproute2 nft:nftables
+
+# An image for each processor, in ./image, without a Docker engine.
+.PHONY: image
+image: test-deps
+	GITCOMMIT='$(GITCOMMIT)' deploy/image.sh
+
+# The image as a pod runs it, the manifests at a real API server, and the program beside that. The server is compiled
+# the first time, which takes some minutes; its version is that of the module.
+KUBERNETES = -X k8s.io/component-base/version.git
+
+.PHONY: test-kubernetes
+test-kubernetes: build image
+	cd test/kubernetes && $(PLAIN) go vet ./...
+	cd test/kubernetes && version=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes) && IFS=.v read -r _ major minor _ <<<"$$version" && \
+	    $(PLAIN) go build -o kube-apiserver -ldflags="-s -w $(KUBERNETES)Version=$$version $(KUBERNETES)Major=$$major \
+	    $(KUBERNETES)Minor=$$minor" k8s.io/kubernetes/cmd/kube-apiserver
+	cd test/kubernetes && $(PLAIN) go test -count=1 -timeout 10m .
+
+# Two replicas as in a cluster, and everything that they depend on breaking, for so many SECONDS.
+.PHONY: soak
+soak: test-deps build
+	cd test/kubernetes && $(PLAIN) go run ./soak -seconds '$(SECONDS)' -coredns '$(CURDIR)/coredns'
+
 .PHONY: lint
 lint:
 	$(TOOL) golangci-lint run ./...
+	cd test/kubernetes && $(PLAIN) go tool -modfile=../../tools/go.mod golangci-lint run ./...
 
 # Each native fuzz target of each package, one after the other.
 .PHONY: fuzz
@@ -108,4 +136,4 @@ man-check:
 
 .PHONY: clean
 clean:
-	rm -f coredns
+	rm -rf coredns image test/kubernetes/kube-apiserver

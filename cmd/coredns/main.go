@@ -14,6 +14,7 @@ import (
 )
 
 func main() {
+	takeLowPorts()
 	if err := directives.Insert(); err != nil {
 		fmt.Fprintln(os.Stderr, "coredns:", err)
 		os.Exit(1)

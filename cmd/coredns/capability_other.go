@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// takeLowPorts is for Linux.
+func takeLowPorts() {}
