@@ -41,7 +41,7 @@ func setup(c *caddy.Controller) error {
 		}
 		return slices.DeleteFunc(bypass, func(z string) bool { return z == "." }) // the rest of the world is left to cache
 	}
-	at := directives[0].position
+	at, updates := directives[0].position, configs[0].updates // the rest of them is let go
 	all.blocks = append(all.blocks, func() error {
 		if server.Handler("loadbalance") != nil {
 			return plugin.Error("failover", at.errorf("loadbalance in the same server block would shuffle the answers, want a server block of their own for the names, or no loadbalance"))
@@ -49,7 +49,7 @@ func setup(c *caddy.Controller) error {
 		if len(b.overlays) > 0 && len(handlersBelow(server)) == 0 {
 			return plugin.Error("failover", at.errorf("from next without a plugin that could answer, want one such as file or forward in the same server block"))
 		}
-		if err := b.write(configs[0].updates, server.TsigSecret, all.places); err != nil {
+		if err := b.write(updates, server.TsigSecret, all.places); err != nil {
 			return plugin.Error("failover", err)
 		}
 		b.zonesBelow, b.soasBelow = zonesBelow(server), soasBelow(server)

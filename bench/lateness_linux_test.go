@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -113,8 +114,20 @@ func lateness(tb testing.TB, members, silent int, longer time.Duration) []time.D
 	return late
 }
 
-// A probe begins when it is due, whatever the number of members, and of those that do not answer at all. What a busy
-// machine takes from both is not counted here: it is another try.
+// load is how many programs have wanted a processor in the last minute, on average.
+func load(tb testing.TB) float64 {
+	tb.Helper()
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var load float64
+	fmt.Sscan(string(text), &load)
+	return load
+}
+
+// A probe begins when it is due, whatever the number of members, and of those that do not answer at all. A busy
+// machine gets another try.
 func TestLateness(t *testing.T) {
 	members, silent, longer := 20_000, 5_000, 3*time.Second
 	if *full {
@@ -134,6 +147,9 @@ func TestLateness(t *testing.T) {
 			if p99 < 100*time.Millisecond {
 				break
 			}
+		}
+		if load := load(t); p99 >= 100*time.Millisecond && load > 2*float64(runtime.NumCPU()) {
+			t.Skipf("The load is %.1f: a probe is late for want of a processor", load)
 		}
 		if p99 >= 100*time.Millisecond {
 			t.Errorf("With %d members that do not answer one of a hundred is late by %s, want 100ms at most", silent, p99)
