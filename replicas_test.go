@@ -65,7 +65,7 @@ func TestReplicasDisagree(t *testing.T) {
 		{"one sees both down", "}", []string{"192.0.2.1", "192.0.2.2"}, nil, "192.0.2.1 192.0.2.2"},
 		{"one sees all down", "}", []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, []string{"192.0.2.1"}, "192.0.2.2"},
 		{"one has no answer at all", "fallback none\n}", []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, []string{"192.0.2.1"}, "192.0.2.2"},
-		{"each sees another down", "}", []string{"192.0.2.2"}, []string{"192.0.2.1"}, "192.0.2.1"},
+		{"each sees another down", "}", []string{"192.0.2.2"}, []string{"192.0.2.1"}, "192.0.2.2"},
 	} {
 		for _, swapped := range []bool{false, true} {
 			t.Run(fmt.Sprint(tc.name, swapped), func(t *testing.T) {

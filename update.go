@@ -19,6 +19,7 @@ type update struct {
 	key       string // "": messages are not signed
 	algorithm string
 	secret    string // known once all plugins are
+	writer    string // in the markers: who we are
 }
 
 // algorithms are those that a message can be signed with (RFC 8945, section 6), by their words.
