@@ -340,23 +340,24 @@ func (u *updater) settle(ctx context.Context, w *posted, pending bool) result {
 		if h, t = u.look(ctx, w.name, &want); t != nil {
 			return result{trouble: t}
 		}
-		if h.marker.text == tried {
-			h.marker = marker{} // a query sees it, and an UPDATE does not: a wildcard's
+		there := h.marker
+		if there.text == tried {
+			there = marker{} // a query sees it, and an UPDATE does not: a wildcard's
 		}
-		w.known, tried = h.marker, h.marker.text
+		w.known, tried = there, there.text
 		if h.delegated != "" {
 			return result{remark: u.foreign(w.name, h)}
 		}
 		if guess && tried != "" {
 			return result{}
 		}
-		var write bool
-		if write, remarked = u.judge(w, h, &want, pending); !write {
-			return result{remark: remarked}
-		}
 		m := u.create(w.name, &want)
 		if tried != "" {
-			m = u.replace(w.name, &h.marker, &want)
+			var write bool
+			if write, remarked = u.judge(w, h, &want, pending); !write {
+				return result{remark: remarked}
+			}
+			m = u.replace(w.name, &there, &want)
 		}
 		met, t := u.tell(ctx, m)
 		switch {
@@ -367,7 +368,7 @@ func (u *updater) settle(ctx context.Context, w *posted, pending bool) result {
 			return result{wrote: &want, remark: remarked}
 		}
 	}
-	if h.marker.text == "" || h.alias || len(h.strangers) > 0 {
+	if tried == "" || h.alias || len(h.strangers) > 0 {
 		return result{remark: u.foreign(w.name, h)}
 	}
 	return result{trouble: &trouble{"conflict", "it is written by others all the time", false}, writing: true}
@@ -403,12 +404,12 @@ func (u *updater) outranks(w *posted, m *marker, pending bool) bool {
 	return m.writer == u.writer || w.agreed == "" || pending && m.hash == w.agreed
 }
 
-// judge says whether a name is to be written, whose server has h where it is to have want, and what there is to say
+// judge says whether a name with a marker is to be written, whose server has h where it is to have want, and what there is to say
 // of it.
 func (u *updater) judge(w *posted, h *held, want *content, pending bool) (write bool, r *remark) {
 	hash := h.marker.hash
 	switch {
-	case h.marker.text == "" || h.alias || len(h.strangers) > 0: // the server will say whose it is
+	case h.alias || len(h.strangers) > 0: // the server will say whose it is
 		return true, nil
 	case hash == "": // it is handed over
 		return true, nil
@@ -501,7 +502,7 @@ func (u *updater) foreign(name string, h *held) *remark {
 		return &remark{"foreign", fmt.Sprintf("it lies in %s, which the server delegates", h.delegated)}
 	case h.alias:
 		what, lines[0] = "an alias", fmt.Sprintf("update delete %s CNAME", name)
-	case h.marker.text != "":
+	case h.marker.text != "" && len(h.strangers) > 0:
 		lines = nil
 		for _, t := range h.strangers {
 			lines = append(lines, fmt.Sprintf("update delete %s %s", name, dns.TypeToString[t]))
