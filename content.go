@@ -80,7 +80,7 @@ type marker struct {
 // marker is the one that goes with the content.
 func (c *content) marker(writer string) marker {
 	m := marker{hash: c.hash, writer: writer, types: c.types(), fallback: c.fallback}
-	var types []string
+	types := make([]string, 0, len(m.types))
 	for _, t := range m.types {
 		types = append(types, dns.TypeToString[t])
 	}

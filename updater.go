@@ -430,7 +430,8 @@ func (u *updater) judge(w *posted, h *held, want *content, pending bool) (write 
 	if w.times < patience {
 		return false, nil
 	}
-	p, judged := &w.pool.Pool, ""
+	p := &w.pool.Pool
+	var judged string
 	switch {
 	case w.times >= insistence && sure(want, p):
 		write, judged = true, "is overruled: for long it is not what is seen here, and who has written it may be gone"
