@@ -155,6 +155,9 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 	for _, d := range own {
 		if i := slices.IndexFunc(d.properties, ofBlock); i >= 0 {
 			p := d.properties[i]
+			if p.word == "update" && slices.ContainsFunc(d.properties, func(p property) bool { return p.word == "from" }) {
+				return nil, p.errorf("update of an overlay, which is not written, want it with the defaults of the server block, for a pool with members")
+			}
 			return nil, p.errorf("%s in a pool, want it with the defaults of the server block, in a failover without NAME", p.word)
 		}
 		read, taken := base.own, names

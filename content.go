@@ -56,8 +56,8 @@ func rdata(rr dns.RR) string {
 	return hex.EncodeToString(wire[:n])
 }
 
-// The marker of a name is a TXT record below it. Who finds one may write the name, and what it says is what they
-// wrote last.
+// markerWord begins the marker of a name, a TXT record below it. Who finds one may write the name, and what it says is
+// what they wrote last.
 const markerWord = "failover"
 
 // markerOf is the owner of a name's marker.
@@ -68,26 +68,49 @@ func markerOf(name string) string {
 	return "_failover." + name
 }
 
-// marker is the text of the marker that goes with the content.
-func (c *content) marker() string {
-	text := markerWord + " " + c.hash
-	if c.fallback {
-		text += " fallback"
-	}
-	return text
+// marker is what the text of a marker says.
+type marker struct {
+	text     string // "": there is none of ours
+	hash     string // of what was written; "": the name is handed over by its operator
+	writer   string // who wrote it
+	types    []uint16
+	fallback bool
 }
 
-// readMarker takes the text of a marker apart. It is not ok where the text is not one of ours. What has the word
-// only is a name handed over by its operator.
-func readMarker(text string) (hash string, fallback, ok bool) {
+// marker is the one that goes with the content.
+func (c *content) marker(writer string) marker {
+	m := marker{hash: c.hash, writer: writer, types: c.types(), fallback: c.fallback}
+	types := make([]string, 0, len(m.types))
+	for _, t := range m.types {
+		types = append(types, dns.TypeToString[t])
+	}
+	m.text = strings.Join([]string{markerWord, m.hash, writer, strings.Join(types, ",")}, " ")
+	if c.fallback {
+		m.text += " fallback"
+	}
+	return m
+}
+
+// readMarker takes the text of a marker apart, which is none where it is not one of ours.
+func readMarker(text string) marker {
 	words := strings.Fields(text)
 	if len(words) == 0 || words[0] != markerWord {
-		return "", false, false
+		return marker{}
 	}
-	if len(words) > 1 {
-		hash = words[1]
+	m := marker{text: text}
+	words = append(words[1:], "", "", "", "")
+	m.hash, m.writer, m.fallback = words[0], words[1], words[3] == "fallback"
+	for word := range strings.SplitSeq(words[2], ",") {
+		if t := dns.StringToType[word]; slices.Contains([]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeHTTPS}, t) {
+			m.types = append(m.types, t)
+		}
 	}
-	return hash, len(words) > 2 && words[2] == "fallback", true
+	return m
+}
+
+// names says whether the records of a type are ours. A name that is handed over is so with all that it has.
+func (m *marker) names(t uint16) bool {
+	return m.text != "" && (m.hash == "" || slices.Contains(m.types, t))
 }
 
 // String is the content in words, for the log.
@@ -111,69 +134,65 @@ func (c *content) String() string {
 	return strings.Join(shown, " ")
 }
 
-// better says whether a is to stand where b is another's view of the same name of a pool. It is a total
-// order over what differs, so that all who write the name come to the same: what is no fallback goes before what is;
-// addresses in one tier, the lower the better, before those of several or none; then more members, tier by tier; then
-// those that come first in the pool. Who sees a member up outvotes who does not.
+// better says whether a is to stand where b is another's view of the same name of a pool. It is a total order over what
+// differs, so that all who write the name come to the same: what is no fallback goes before what is; addresses in one
+// tier, the lower the better, before those of several or none; then more members. Who sees a member up outvotes who does
+// not.
 func better(a, b *content, p *pool.Pool) bool {
 	if c := slices.Compare(standing(a, p), standing(b, p)); c != 0 {
 		return c > 0
 	}
-	return a.hash > b.hash // of pools that are not configured alike
-}
-
-// sure says whether what is to stand are members that somebody sees up, and no more than that.
-func sure(c *content, p *pool.Pool) bool {
-	front := named(slices.Concat(c.sets[dns.TypeA], c.sets[dns.TypeAAAA]), p)
-	return !c.fallback && (front.tier() < len(p.Tiers) || len(c.sets[dns.TypeSRV]) > 0)
+	return a.hash > b.hash
 }
 
 // standing is what better compares, one number after the other; more is better.
 func standing(c *content, p *pool.Pool) []int {
-	front := named(slices.Concat(c.sets[dns.TypeA], c.sets[dns.TypeAAAA]), p)
-	ranked := named(slices.Concat(c.sets[dns.TypeSRV], c.sets[dns.TypeHTTPS]), p)
-	numbers := make([]int, 0, 3+2*len(p.Tiers)+2*p.Size())
-	numbers = append(numbers, 1, -front.tier())
+	front, all := c.front(p), c.all(p)
+	unfallen := 1
 	if c.fallback {
-		numbers[0] = 0
+		unfallen = 0
 	}
-	for _, m := range []membership{front, ranked} {
-		for _, tier := range m.tiers {
-			n := 0
-			for _, is := range tier {
-				n += is
-			}
-			numbers = append(numbers, n)
-		}
-	}
-	for _, m := range []membership{front, ranked} {
-		numbers = append(numbers, slices.Concat(m.tiers...)...)
-	}
-	return numbers
+	return []int{unfallen, -front.tier, front.members, all.members}
 }
 
-// membership is which of a pool's members some records name: 1 for each that they do.
-type membership struct {
-	tiers  [][]int
-	others bool // they name what is no member, too
+// sure says whether the content is of members that somebody sees up, and of no more than that.
+func sure(c *content, p *pool.Pool) bool {
+	return !c.fallback && (c.front(p).tier < len(p.Tiers) || len(c.sets[dns.TypeSRV]) > 0)
 }
 
-// named finds the members in records, which may be those of a role.
-func named(rrs []dns.RR, p *pool.Pool) membership {
-	m := membership{tiers: make([][]int, len(p.Tiers))}
-	for i, tier := range p.Tiers {
-		m.tiers[i] = make([]int, len(tier))
-	}
+// strange says whether the content is that of another pool, which has members that p has not.
+func strange(c *content, p *pool.Pool) bool { return !c.fallback && c.all(p).others }
+
+// front is what the addresses of the name itself are to a pool, and all is that for all records.
+func (c *content) front(p *pool.Pool) named {
+	return membersIn(slices.Concat(c.sets[dns.TypeA], c.sets[dns.TypeAAAA]), p)
+}
+
+func (c *content) all(p *pool.Pool) named {
+	return membersIn(slices.Concat(slices.Collect(maps.Values(c.sets))...), p)
+}
+
+// named is what records name of a pool's members.
+type named struct {
+	members int
+	tier    int  // that all of them are in, or a number greater than any
+	others  bool // they name what is no member, too
+}
+
+// membersIn finds the members in records, which may be those of a role.
+func membersIn(rrs []dns.RR, p *pool.Pool) named {
+	found, tiers := make(map[[2]int]bool), make(map[int]bool)
+	var n named
 	mark := func(is func(pool.Member) bool) {
-		found := false
+		member := false
 		for i, tier := range p.Tiers {
-			for j, member := range tier {
-				if is(member) {
-					m.tiers[i][j], found = 1, true
+			for j, m := range tier {
+				if is(m) {
+					found[[2]int{i, j}], tiers[i], member = true, true, true
 				}
 			}
 		}
-		m.others = m.others || !found
+		n.others = n.others || !member
 	}
 	addressed := func(ip []byte) {
 		addr, _ := netip.AddrFromSlice(ip)
@@ -203,23 +222,9 @@ func named(rrs []dns.RR, p *pool.Pool) membership {
 			}
 		}
 	}
-	return m
-}
-
-// tier is the one that all the members are in, or a number greater than any where there is no such tier.
-func (m *membership) tier() int {
-	in := -1
-	for i, tier := range m.tiers {
-		if !slices.Contains(tier, 1) {
-			continue
-		}
-		if in >= 0 {
-			return len(m.tiers)
-		}
-		in = i
+	n.members, n.tier = len(found), len(p.Tiers)
+	if len(tiers) == 1 && !n.others {
+		n.tier = slices.Collect(maps.Keys(tiers))[0]
 	}
-	if in < 0 || m.others {
-		return len(m.tiers)
-	}
-	return in
+	return n
 }

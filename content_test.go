@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -18,37 +19,31 @@ func TestBetter(t *testing.T) {
 	}
 	p := &configs[0].Pool
 	// From the worst to the best.
-	order := []string{
+	check(t, p, []string{
 		"fallback A 192.0.2.66",
-		"fallback A 192.0.2.1 A 192.0.2.2 A 192.0.2.3",
+		"fallback A 192.0.2.3",
 		"fallback A 192.0.2.2",
 		"fallback A 192.0.2.1 A 192.0.2.2",
 		"",
 		"A 192.0.2.2 A 192.0.2.3",
-		"A 192.0.2.1 A 192.0.2.3",
-		"A 192.0.2.4",
 		"A 192.0.2.3",
 		"A 192.0.2.3 A 192.0.2.4",
 		"AAAA 2001:db8::1",
-		"A 192.0.2.2",
-		"A 192.0.2.2 AAAA 2001:db8::1",
 		"A 192.0.2.1 AAAA 2001:db8::1",
-		"A 192.0.2.1 A 192.0.2.2",
-		"A 192.0.2.1 A 192.0.2.2 AAAA 2001:db8::1",
-		"A 192.0.2.1 A 192.0.2.2 AAAA 2001:db8::1 HTTPS 1_._ipv4hint=192.0.2.1_ipv6hint=2001:db8::1",
-		"A 192.0.2.1 A 192.0.2.2 AAAA 2001:db8::1 HTTPS 1_._ipv4hint=192.0.2.1,192.0.2.2",
-		"A 192.0.2.1 A 192.0.2.2 AAAA 2001:db8::1 HTTPS 1_._ipv4hint=192.0.2.1,192.0.2.2 HTTPS 2_b.www.example.org._ipv4hint=192.0.2.3",
-		"A 192.0.2.1 A 192.0.2.2 AAAA 2001:db8::1 HTTPS 1_._ipv4hint=192.0.2.1,192.0.2.2_ipv6hint=2001:db8::1",
-	}
-	check(t, p, order)
+		"A 192.0.2.1 AAAA 2001:db8::1 HTTPS 1_._ipv4hint=192.0.2.1_ipv6hint=2001:db8::1 HTTPS 2_b.www.example.org._ipv4hint=192.0.2.3",
+		"A 192.0.2.1 A 192.0.2.2 AAAA 2001:db8::1 HTTPS 1_._ipv4hint=192.0.2.1",
+	})
 	check(t, p, []string{
 		"",
 		"SRV 1_1_443_b.www.example.org.",
-		"SRV 0_1_443_192-0-2-2.www.example.org.",
-		"SRV 0_1_443_192-0-2-1.www.example.org.",
 		"SRV 0_1_443_192-0-2-1.www.example.org. SRV 1_1_443_b.www.example.org.",
-		"SRV 0_1_443_192-0-2-1.www.example.org. SRV 0_1_443_192-0-2-2.www.example.org.",
+		"SRV 0_1_443_192-0-2-1.www.example.org. SRV 0_1_443_192-0-2-2.www.example.org. SRV 1_1_443_b.www.example.org.",
 	})
+	for text, want := range map[string]bool{"A 192.0.2.1": false, "A 192.0.2.66": true, "fallback A 192.0.2.66": false, "A 192.0.2.1 SRV 0_1_8443_192-0-2-1.www.example.org.": true} {
+		if c := contentOf(t, text); strange(&c, p) != want {
+			t.Errorf("%q is strange: %v, want %v", text, !want, want)
+		}
+	}
 }
 
 // check sees that better has the contents in this order, whichever is first.
@@ -136,13 +131,31 @@ func TestContentHash(t *testing.T) {
 		}
 		seen[c.hash] = s
 	}
-	c := contentOf(t, "fallback A 192.0.2.1")
-	if hash, fallback, ok := readMarker(c.marker()); !ok || !fallback || hash != c.hash {
-		t.Errorf("The marker %q is read as %q, %v, %v", c.marker(), hash, fallback, ok)
+}
+
+func TestMarker(t *testing.T) {
+	for _, text := range []string{"A 192.0.2.1", "fallback A 192.0.2.1 HTTPS 1_.", "SRV 0_1_443_a.", ""} {
+		c := contentOf(t, text)
+		if m := c.marker("me"); fmt.Sprint(readMarker(m.text)) != fmt.Sprint(m) || m.hash != c.hash {
+			t.Errorf("The marker %+v of %q is read as %+v", m, text, readMarker(m.text))
+		}
 	}
-	for text, want := range map[string]bool{"": false, "failover": true, "failover 0123": true, "failovers": false, "Failover": false, "v=spf1": false} {
-		if _, _, ok := readMarker(text); ok != want {
-			t.Errorf("%q as a marker is %v, want %v", text, ok, want)
+	for text, want := range map[string]string{
+		"": "", "failovers": "", "Failover": "", "v=spf1": "",
+		"failover":                    "A AAAA SRV HTTPS",
+		"failover 0123":               "",
+		"failover 0123 me AAAA,SRV":   "AAAA SRV",
+		"failover 0123 me A,MX,FOO x": "A",
+	} {
+		m := readMarker(text)
+		var got []string
+		for _, of := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeMX, dns.TypeSRV, dns.TypeHTTPS} {
+			if m.names(of) && (m.hash != "" || of != dns.TypeMX) {
+				got = append(got, dns.TypeToString[of])
+			}
+		}
+		if strings.Join(got, " ") != want || m.text != "" && m.text != text {
+			t.Errorf("%q names %q, want %q", text, got, want)
 		}
 	}
 }

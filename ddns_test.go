@@ -21,6 +21,7 @@ type ddns struct {
 	writes  []string                       // the owners of the UPDATEs that were to change something, in their order
 	takes   time.Duration                  // each message
 
+	cut   string                             // a zone that it delegates
 	err   error                              // nobody answers
 	hangs bool                               // nor does anybody say that
 	loses bool                               // what is asked is done, and no answer comes
@@ -122,7 +123,9 @@ func (d *ddns) send(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 		}
 	}
 	if m.Opcode == dns.OpcodeQuery {
-		r.Answer = d.find(m.Question[0])
+		if r.Answer = d.find(m.Question[0]); d.cut != "" && dns.IsSubDomain(d.cut, m.Question[0].Name) {
+			r.Answer, r.Ns = nil, []dns.RR{&dns.NS{Hdr: dns.RR_Header{Name: d.cut, Rrtype: dns.TypeNS, Class: dns.ClassINET}, Ns: "ns.example.net."}}
+		}
 	} else {
 		if len(m.Ns) > 0 {
 			d.writes = append(d.writes, owner)

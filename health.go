@@ -29,6 +29,7 @@ type livePool struct {
 
 	now     atomic.Pointer[snapshot] // replaced, never written to; nil until start
 	stale   atomic.Bool              // something has changed since now was made
+	settled atomic.Bool              // every member has had a status when now was made
 	turns   turns
 	counted counters
 
@@ -37,7 +38,6 @@ type livePool struct {
 	checks     []*monitor.Check // len(probes) of each member; nil before start and after stop
 	status     []monitor.Status // of each member, as last made known
 	silent     bool             // the generation before speaks for both
-	settled    bool             // every member has had a status
 	follows    *following       // while silent; nil: nothing
 	last       []int            // the members used before a fallback
 	timer      *time.Timer      // the end of a hold
@@ -208,10 +208,10 @@ func (p *livePool) Changed() {
 	if p.checks == nil || !p.stale.Swap(false) {
 		return
 	}
-	before, members := p.now.Load(), p.members()
+	before, settled, members := p.now.Load(), p.settled.Load(), p.members()
 	p.publish(members)
 	news, same := p.announce(members), p.now.Load().same(before)
-	if news || !same {
+	if news || !same || p.settled.Load() != settled {
 		p.moved()
 	}
 	if !news && !same && !p.silent {
@@ -238,8 +238,8 @@ func (p *livePool) publish(members []memberState) {
 	if soonest > 0 {
 		p.wake(soonest)
 	}
-	if !p.settled && !slices.ContainsFunc(members, func(s memberState) bool { return s.status == monitor.Unknown }) {
-		p.settled = true
+	if !p.settled.Load() && !slices.ContainsFunc(members, func(s memberState) bool { return s.status == monitor.Unknown }) {
+		p.settled.Store(true)
 		p.generation.settled(p.startup)
 	}
 }

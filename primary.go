@@ -66,9 +66,8 @@ type trouble struct {
 	whole  bool // it is the server's, or the zone's, and not that of one name
 }
 
-// troubleOf judges an answer, or that there is none. signed says whether the message was. No trouble is in the codes
-// that say whether a prerequisite is met.
-func troubleOf(r *dns.Msg, err error, signed bool) *trouble {
+// troubleOf judges an answer, or that there is none. No trouble is in the codes that say whether a prerequisite is met.
+func (u *update) troubleOf(r *dns.Msg, err error) *trouble {
 	if r == nil {
 		return &trouble{"unreachable", err.Error(), true}
 	}
@@ -77,14 +76,18 @@ func troubleOf(r *dns.Msg, err error, signed bool) *trouble {
 		if tsig != nil {
 			switch tsig.Error {
 			case dns.RcodeBadKey:
-				return &trouble{"badkey", "NOTAUTH (BADKEY): the server does not know the key, or not with this algorithm", true}
+				return &trouble{"badkey", fmt.Sprintf("NOTAUTH (BADKEY): the server does not know the key %s with %s, or does not allow it this", u.key, strings.TrimSuffix(u.algorithm, ".")), true}
 			case dns.RcodeBadSig:
 				return &trouble{"badsig", "NOTAUTH (BADSIG): the server has another secret for the key", true}
 			case dns.RcodeBadTime:
 				return &trouble{"badtime", "NOTAUTH (BADTIME): its clock and ours are more than five minutes apart", true}
 			}
 		}
-		return &trouble{"notauth", "NOTAUTH: the server is not the primary of the zone", true}
+		why := "NOTAUTH: the server is not the primary of the zone"
+		if u.key == "" {
+			why += ", or it wants a key"
+		}
+		return &trouble{"notauth", why, true}
 	}
 	switch {
 	case errors.Is(err, dns.ErrTime):
@@ -96,12 +99,12 @@ func troubleOf(r *dns.Msg, err error, signed bool) *trouble {
 	}
 	switch r.Rcode {
 	case dns.RcodeSuccess, dns.RcodeNameError, dns.RcodeYXDomain, dns.RcodeYXRrset, dns.RcodeNXRrset:
-		if signed && tsig == nil {
+		if u.key != "" && tsig == nil {
 			return &trouble{"unsigned", "the answer is not signed", true}
 		}
 		return nil
 	case dns.RcodeRefused:
-		return &trouble{"refused", "REFUSED: the server does not allow it", false}
+		return &trouble{"refused", "REFUSED: the server does not allow the zone or this name", false}
 	case dns.RcodeServerFailure:
 		return &trouble{"servfail", "SERVFAIL", true}
 	case dns.RcodeNotZone:
@@ -160,20 +163,28 @@ func (u *update) create(name string, c *content) *dns.Msg {
 		m.RRsetNotUsed(set(name, t))
 		m.Ns = append(m.Ns, c.sets[t]...)
 	}
-	m.Ns = append(m.Ns, markerRR(name, c.marker()))
+	m.Ns = append(m.Ns, markerRR(name, c.marker(u.writer).text))
 	return m
 }
 
-// replace is an UPDATE that gives a name its content, if its marker has this text.
-func (u *update) replace(name, marker string, c *content) *dns.Msg {
+// replace is an UPDATE that gives a name its content, if it has this marker, and nothing that the marker does not name.
+func (u *update) replace(name string, there *marker, c *content) *dns.Msg {
 	m := u.begin(name)
-	m.Used([]dns.RR{markerRR(name, marker)})
-	for _, t := range c.types() {
+	m.Used([]dns.RR{markerRR(name, there.text)})
+	for _, t := range there.types {
 		m.RemoveRRset(set(name, t))
+	}
+	for _, t := range c.types() {
+		switch {
+		case !there.names(t):
+			m.RRsetNotUsed(set(name, t))
+		case !slices.Contains(there.types, t):
+			m.RemoveRRset(set(name, t))
+		}
 		m.Ns = append(m.Ns, c.sets[t]...)
 	}
 	m.RemoveRRset(set(markerOf(name), dns.TypeTXT))
-	m.Ns = append(m.Ns, markerRR(name, c.marker()))
+	m.Ns = append(m.Ns, markerRR(name, c.marker(u.writer).text))
 	return m
 }
 
@@ -184,15 +195,17 @@ func queryFor(name string, t uint16) *dns.Msg {
 	return m
 }
 
-// held is what a server has for a name, as queries see it.
+// held is what a server has for a name, as queries see it. The hash is of what the marker names.
 type held struct {
 	content
-	marker string // its text; "": none of ours
-	alias  bool
-	texts  bool // there is a TXT record in the marker's place
+	marker    marker
+	strangers []uint16 // the types that there are, and the marker does not name
+	alias     bool
+	texts     bool   // there is a TXT record in the marker's place
+	delegated string // where the name lies, and the zone does not go on; "": it does
 }
 
-// read adds the answer to a query for the marker.
+// readMarker adds the answer to a query for the marker.
 func (h *held) readMarker(r *dns.Msg, owner string) {
 	var texts []*dns.TXT
 	for _, rr := range r.Answer {
@@ -204,9 +217,8 @@ func (h *held) readMarker(r *dns.Msg, owner string) {
 	if len(texts) != 1 || len(texts[0].Txt) != 1 {
 		return
 	}
-	if _, fallback, ok := readMarker(texts[0].Txt[0]); ok {
-		h.marker, h.fallback = texts[0].Txt[0], fallback
-	}
+	h.marker = readMarker(texts[0].Txt[0])
+	h.fallback = h.marker.fallback
 }
 
 // readSet adds the answer to a query for a type.
@@ -221,4 +233,28 @@ func (h *held) readSet(r *dns.Msg, owner string, t uint16) {
 			h.alias = true
 		}
 	}
+}
+
+// referral is the zone that an answer leads to, instead of being one; "": it does not.
+func (u *update) referral(r *dns.Msg) string {
+	for _, rr := range r.Ns {
+		if len(r.Answer) == 0 && rr.Header().Rrtype == dns.TypeNS && !strings.EqualFold(rr.Header().Name, u.zone) {
+			return rr.Header().Name
+		}
+	}
+	return ""
+}
+
+// weigh sorts out what the marker names once everything is known.
+func (h *held) weigh() {
+	ours := make(map[uint16][]dns.RR)
+	for t, rrs := range h.sets {
+		if h.marker.names(t) {
+			ours[t] = rrs
+		} else if len(rrs) > 0 {
+			h.strangers = append(h.strangers, t)
+		}
+	}
+	slices.Sort(h.strangers)
+	h.hash = hashOf(ours)
 }

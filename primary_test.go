@@ -104,7 +104,7 @@ func TestExchange(t *testing.T) {
 			u.zone = "example.org."
 			u.server = signer(t, map[string]string{key: secret}, tc.answer)
 			r, err := u.exchange(context.Background(), u.begin("www.example.org."))
-			trouble, got := troubleOf(r, err, u.key != ""), ""
+			trouble, got := u.troubleOf(r, err), ""
 			if trouble != nil {
 				got = trouble.result
 			}
@@ -133,7 +133,7 @@ func TestExchangeUnreachable(t *testing.T) {
 	}
 	l.Close()
 	_, err = u.exchange(context.Background(), u.begin("www.example.org."))
-	if trouble := troubleOf(nil, err, false); trouble.result != "unreachable" || trouble.why != "connection refused" {
+	if trouble := u.troubleOf(nil, err); trouble.result != "unreachable" || trouble.why != "connection refused" {
 		t.Errorf("The trouble is %+v, want that the connection is refused", trouble)
 	}
 }
@@ -147,14 +147,14 @@ func TestTroubleOf(t *testing.T) {
 		m := new(dns.Msg)
 		m.Rcode = rcode
 		got := ""
-		if trouble := troubleOf(m, nil, false); trouble != nil {
+		if trouble := new(update).troubleOf(m, nil); trouble != nil {
 			got = strings.TrimSpace(trouble.result + map[bool]string{true: " whole"}[trouble.whole])
 		}
 		if got != want {
 			t.Errorf("%s is the trouble %q, want %q", dns.RcodeToString[rcode], got, want)
 		}
 	}
-	if trouble := troubleOf(nil, errors.New("no answer"), true); trouble.result != "unreachable" || !trouble.whole {
+	if trouble := new(update).troubleOf(nil, errors.New("no answer")); trouble.result != "unreachable" || !trouble.whole {
 		t.Errorf("No answer is the trouble %+v", trouble)
 	}
 }

@@ -15,6 +15,7 @@ type queue struct {
 	busy   int       // how many are being seen to
 
 	failures int       // of the server, in a row
+	works    int       // how many names have worked
 	closed   time.Time // until then the server is left alone
 }
 
@@ -36,7 +37,7 @@ func backoff(failures int) time.Duration {
 }
 
 // take gives the name that is next, or how long to wait for one. While the server fails, one name at a time finds out
-// whether it still does.
+// whether it still does: one that has not failed yet, for that of the first may be its own.
 func (q *queue) take(now time.Time) (*posted, time.Duration) {
 	if q.failures > 0 && q.busy > 0 {
 		return nil, forever
@@ -45,7 +46,16 @@ func (q *queue) take(now time.Time) (*posted, time.Duration) {
 		return nil, wait
 	}
 	var w *posted
+	other := func(w *posted) bool { return w.failures == 0 }
 	switch {
+	case q.failures > 0 && slices.ContainsFunc(q.urgent, other):
+		i := slices.IndexFunc(q.urgent, other)
+		w = q.urgent[i]
+		q.urgent = slices.Delete(q.urgent, i, i+1)
+		w.urgent = false
+	case q.failures > 0 && slices.ContainsFunc(q.later, other):
+		w = q.later[slices.IndexFunc(q.later, other)]
+		q.drop(w)
 	case len(q.urgent) > 0:
 		w, q.urgent = q.urgent[0], q.urgent[1:]
 		w.urgent = false
@@ -75,25 +85,25 @@ func (q *queue) moved(w *posted) {
 }
 
 // done notes that a name has been seen to, and what has become of it. It says whether the server works again, or
-// has failed just now.
+// has failed just now. What fails for a name twice in a row, while others work in between, is its own trouble.
 func (q *queue) done(w *posted, now time.Time, t *trouble, writing bool) (recovered, failed bool) {
 	q.busy--
 	w.busy = false
-	switch {
-	case t == nil:
-		w.failures, w.pending = 0, w.moved
-	case t.whole && now.Before(q.closed): // one of several that began before
+	w.pending = w.moved || t != nil && (w.pending || writing)
+	if t == nil {
+		w.failures, w.alone = 0, false
+		q.works++
+	} else {
+		w.alone = w.alone || t.whole && w.failures > 0 && w.others != q.works
 		w.failures++
-	case t.whole:
-		w.failures++
-		q.failures++
-		q.closed, failed = now.Add(backoff(q.failures)), true
-	default:
-		w.failures++
+		w.others = q.works
 	}
-	w.pending = w.pending || t != nil && writing
-	w.whole = t != nil && t.whole
-	if t == nil || !t.whole {
+	if w.whole = t != nil && t.whole && !w.alone; w.whole {
+		if !now.Before(q.closed) { // else it is one of several that began before
+			q.failures++
+			q.closed, failed = now.Add(backoff(q.failures)), true
+		}
+	} else if t == nil || !t.whole {
 		recovered = q.failures > 0
 		q.recover(now)
 	}

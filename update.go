@@ -17,8 +17,10 @@ type update struct {
 	server    netip.AddrPort
 	zone      string
 	key       string // "": messages are not signed
+	word      string // the key as the Corefile has it
 	algorithm string
 	secret    string // known once all plugins are
+	writer    string // in the markers: who we are
 }
 
 // algorithms are those that a message can be signed with (RFC 8945, section 6), by their words.
@@ -50,14 +52,24 @@ func (c *config) update(p property) error {
 	if u.zone, err = parseName(p.args[1]); err != nil {
 		return p.errorf("update: %v", err)
 	}
+	if strings.HasPrefix(u.zone, "*.") {
+		return p.errorf("update of %q, want the zone that the name lies in", p.args[1])
+	}
 	if len(p.args) > 2 {
-		if u.key, err = parseName(p.args[2]); err != nil {
+		u.word = p.args[2]
+		if strings.Contains(u.word, ":") { // as nsupdate has it, with the secret, which is not for the log
+			return p.errorf("update with a colon in its key, want the name of a key that tsig has in the same server block")
+		}
+		if u.key, err = parseName(u.word); err != nil {
 			return p.errorf("update: key %v", err)
 		}
 	}
 	if len(p.args) > 3 {
 		var known bool
-		if u.algorithm, known = algorithms[p.args[3]]; !known {
+		if u.algorithm, known = algorithms[strings.ToLower(p.args[3])]; !known {
+			if algorithms[strings.ToLower(u.word)] != "" {
+				return p.errorf("update with the algorithm %q before the key, want update SERVER ZONE KEY ALGORITHM", u.word)
+			}
 			return p.errorf("update with the algorithm %q, want one of %s", p.args[3], strings.Join(slices.Sorted(maps.Keys(algorithms)), ", "))
 		}
 	}
@@ -84,6 +96,9 @@ func (u *update) takes(owner string, all []update) bool {
 // checkUpdates sees to it that each of the updates of a server block has something to write.
 func checkUpdates(updates []update, configs []*config) error {
 	for _, u := range updates {
+		if !slices.ContainsFunc(configs, func(c *config) bool { return !c.from }) {
+			return u.errorf("update beside overlays only, which are not written, want a pool with a NAME and members")
+		}
 		if !slices.ContainsFunc(configs, func(c *config) bool {
 			return !c.from && slices.ContainsFunc(c.names, func(name string) bool { return u.takes(name, updates) })
 		}) {
@@ -106,10 +121,14 @@ func (b *block) write(updates []update, secrets map[string]string, taken map[pla
 		if u.key != "" {
 			var ok bool
 			if u.secret, ok = secrets[u.key]; !ok {
-				return u.errorf("update with the key %q, want one that tsig has in the same server block", u.key)
+				has := strings.Join(slices.Sorted(maps.Keys(secrets)), ", ")
+				return u.errorf("update with the key %q, want one that tsig has in the same server block: %s", u.word, cmp.Or(has, "it has none"))
 			}
-			if _, err := base64.StdEncoding.DecodeString(u.secret); err != nil {
-				return u.errorf("update with the key %q, whose secret is not base64: %v", u.key, err)
+			switch plain, err := base64.StdEncoding.DecodeString(u.secret); {
+			case err != nil:
+				return u.errorf("update with the key %q, whose secret is not base64: %v", u.word, err)
+			case len(plain) == 0:
+				return u.errorf("update with the key %q, whose secret is empty, want one", u.word)
 			}
 		}
 		w := newUpdater(u)

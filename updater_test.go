@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	golog "log"
@@ -43,6 +44,9 @@ func (w *world) willWriteTo(t *testing.T, d *ddns, before *generation, directive
 	}
 	for u := range g.updaters() {
 		u.send = d.send
+		if before == nil { // a process of its own
+			u.writer = rand.Text()
+		}
 	}
 	return g, f
 }
@@ -264,7 +268,7 @@ func TestUpdateTampered(t *testing.T) {
 			tamper()
 			wait(comparison)
 			d.at(t, "A comparison later", wwwA, "192.0.2.1 192.0.2.2", wwwAAAA, "")
-			if got := d.has("_failover.www.example.org.", dns.TypeTXT); len(got) != len(`"failover 0123456789abcdef"`) {
+			if got := d.has("_failover.www.example.org.", dns.TypeTXT); !strings.HasSuffix(got, ` A,AAAA"`) {
 				t.Errorf("The marker is %s", got)
 			}
 			wait(comparison) // all is well, so that what comes next is not the same again
@@ -388,10 +392,9 @@ func TestUpdateServerDead(t *testing.T) {
 	}
 }
 
-// One name that the server refuses does not hold up the others, and one that it cannot do not for long: that may be
-// all of them.
+// One name that the server refuses, or cannot do, does not hold up the others, and is said with its name.
 func TestUpdateOneRefused(t *testing.T) {
-	for rcode, soon := range map[int]time.Duration{dns.RcodeRefused: time.Second, dns.RcodeServerFailure: 80 * time.Second} {
+	for rcode, word := range map[int]string{dns.RcodeRefused: "REFUSED", dns.RcodeServerFailure: "SERVFAIL"} {
 		synctest.Test(t, func(t *testing.T) {
 			lines := logbook(t)
 			w, d := newWorld(), newDDNS(t)
@@ -402,17 +405,18 @@ func TestUpdateOneRefused(t *testing.T) {
 				return dns.RcodeSuccess
 			}
 			w.writesTo(t, d, writing+"failover bad.example.org 192.0.2.1:443 192.0.2.2:443\nfailover www.example.org 192.0.2.1:443 192.0.2.2:443")
+			wait(time.Minute)
 			for i := range 100 {
 				w.set([]string{"down", ""}[i%2], "192.0.2.1")
-				wait(wayDown + soon)
-				d.at(t, fmt.Sprint("After transition ", i, " with ", rcode), wwwA, []string{"192.0.2.2", "192.0.2.1 192.0.2.2"}[i%2])
+				wait(wayDown + time.Second)
+				d.at(t, fmt.Sprint("After transition ", i, " with ", word), wwwA, []string{"192.0.2.2", "192.0.2.1 192.0.2.2"}[i%2])
 			}
 			_, before, _ := d.counts()
 			wait(time.Hour)
 			if _, asked, _ := d.counts(); asked-before > 140 {
 				t.Errorf("The server is asked %d times in an hour without transitions, want one name every minute, and one every two", asked-before)
 			}
-			if said := lines("update of"); rcode == dns.RcodeRefused && (len(said) != 1 || !strings.Contains(said[0], "bad.example.org. at 192.0.2.53:53: REFUSED")) {
+			if said := lines("update of"); len(said) != 1 || !strings.Contains(said[0], "bad.example.org. at 192.0.2.53:53: "+word) {
 				t.Errorf("The log has %q, want one line", said)
 			}
 			d.set(func() { d.rcode = nil })
@@ -420,6 +424,141 @@ func TestUpdateOneRefused(t *testing.T) {
 			d.at(t, "Allowed", "bad.example.org. A", "192.0.2.1 192.0.2.2")
 		})
 	}
+}
+
+// What is too large for a message is no trouble of the server.
+func TestUpdateTooLarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := logbook(t)
+		w, d := newWorld(), newDDNS(t)
+		var large strings.Builder
+		for i := range 2400 {
+			fmt.Fprintf(&large, " [2001:db8::%x]:443", i+1)
+		}
+		w.writesTo(t, d, writing+"failover large.example.org"+large.String()+"\n"+three+"}")
+		wait(20 * time.Second)
+		w.set("down", "192.0.2.1")
+		wait(wayDown + time.Second)
+		d.at(t, "Beside one that is too large", wwwA, "192.0.2.2", "large.example.org. AAAA", "")
+		if said := lines("update of"); len(said) != 1 || !strings.Contains(said[0], "large.example.org. at 192.0.2.53:53: its records do not fit into one message") {
+			t.Errorf("The log has %q, want one line", said)
+		}
+	})
+}
+
+// A server that is back and refuses has not become well, and many names with one trouble are counted.
+func TestUpdateRefusesAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := logbook(t)
+		w, d := newWorld(), newDDNS(t)
+		directives := writing
+		for i := range 50 {
+			directives += fmt.Sprintf("failover a%d.example.org 192.0.2.1:443 192.0.2.2:443\n", i)
+		}
+		w.writesTo(t, d, directives)
+		wait(time.Minute)
+		d.set(func() { d.err = errors.New("connection refused") })
+		w.set("down", "192.0.2.1")
+		wait(time.Hour)
+		d.set(func() {
+			d.err, d.rcode = nil, func(string, *dns.Msg) int { return dns.RcodeRefused }
+		})
+		wait(time.Hour)
+		said := lines("update of")
+		if len(said) != 1+1+maxSpoken+1 || !strings.Contains(said[1], "it answers again") || !strings.HasSuffix(said[22], "30 more names are not as they should be") {
+			t.Errorf("The log has %d lines: %q", len(said), said)
+		}
+		d.set(func() { d.rcode = nil })
+		wait(time.Hour)
+		if said := lines("update of")[len(said):]; len(said) != maxSpoken {
+			t.Errorf("The log has %q, want a line for each name that it has spoken of", said)
+		}
+	})
+}
+
+// An old copy of the zone does not stand for what it has been.
+func TestUpdateRestored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := logbook(t)
+		w, d := newWorld(), newDDNS(t)
+		w.writesTo(t, d, writing+three+"}")
+		wait(time.Second)
+		old := make(map[string]map[uint16][]dns.RR)
+		for owner, sets := range d.zone {
+			old[owner] = maps.Clone(sets)
+		}
+		w.set("down", "192.0.2.1")
+		wait(10 * time.Minute)
+		d.set(func() { d.zone = old })
+		wait(comparison)
+		d.at(t, "Restored", wwwA, "192.0.2.2")
+		if said := lines("[WARNING]"); len(said) > 0 {
+			t.Errorf("The log has %q", said)
+		}
+	})
+}
+
+// Members that nobody has probed yet are not written at a start, unless there is nothing.
+func TestUpdateUnprobed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, d := newWorld(), newDDNS(t)
+		g, _ := w.writesTo(t, d, writing+three+"}")
+		w.set("down", "192.0.2.1")
+		wait(time.Minute)
+		g.stop()
+		before, _, _ := d.counts()
+		w.mu.Lock()
+		w.takes = 1900 * time.Millisecond
+		w.mu.Unlock()
+		w.writesTo(t, d, writing+three+"}\nfailover new.example.org 192.0.2.1:443")
+		for range 20 {
+			wait(time.Second)
+			d.at(t, "Started again", wwwA, "192.0.2.2", "new.example.org. A", "192.0.2.1")
+		}
+		if after, _, _ := d.counts(); after != before+1 {
+			t.Errorf("%d changes, want only that of the new name", after-before)
+		}
+	})
+}
+
+// Records of a type that a marker does not name are somebody else's, and those that it names go with the property.
+func TestUpdateTypes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := logbook(t)
+		w, d := newWorld(), newDDNS(t, "www.example.org. 300 HTTPS 1 somebody.example.net.")
+		start := func(rest string) func() {
+			g, _ := w.writesTo(t, d, writing+three+rest)
+			wait(time.Minute)
+			return g.stop
+		}
+		start("}")()
+		stop := start("https\n}")
+		d.at(t, "Somebody's", "www.example.org. HTTPS", "1 somebody.example.net.", wwwA, "192.0.2.1 192.0.2.2")
+		if said := lines("[WARNING]"); len(said) != 1 || !strings.HasSuffix(said[0], "have nsupdate say: update delete www.example.org. HTTPS") {
+			t.Errorf("The log has %q", said)
+		}
+		d.remove("www.example.org.", dns.TypeHTTPS)
+		wait(comparison)
+		d.at(t, "Ours", "www.example.org. HTTPS", `1 . ipv4hint="192.0.2.1,192.0.2.2" 2 192-0-2-3.www.example.org. ipv4hint="192.0.2.3"`)
+		stop()
+		defer start("}")()
+		d.at(t, "Taken out", "www.example.org. HTTPS", "", wwwA, "192.0.2.1 192.0.2.2")
+	})
+}
+
+// Where the server delegates, nothing is written, and the log says why.
+func TestUpdateDelegated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := logbook(t)
+		w, d := newWorld(), newDDNS(t)
+		d.cut = "sub.example.org."
+		w.writesTo(t, d, writing+"failover www.sub.example.org 192.0.2.1:443")
+		wait(time.Hour)
+		d.at(t, "Delegated", "www.sub.example.org. A", "")
+		if said := lines("update of"); len(said) != 1 || !strings.HasSuffix(said[0], "it lies in sub.example.org., which the server delegates") {
+			t.Errorf("The log has %q", said)
+		}
+	})
 }
 
 // However many names have to be compared, a transition goes first.

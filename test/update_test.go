@@ -86,7 +86,8 @@ func knotServer(t testing.TB) string {
 func coreServer(t testing.TB) string {
 	t.Helper()
 	s := start(t, swap(t, shown(t, "example.org:53 {\n    bind 192.0.2.53\n"), "example.org:53", "example.org:0", "192.0.2.53", "127.0.0.53",
-		"file db.example.org", "file "+write(t, "db.example.org", updateZone)))
+		"file db.example.org", "file "+write(t, "db.example.org", updateZone),
+		"database example.org.db", "database "+filepath.Join(t.TempDir(), "example.org.db")))
 	return s.tcp("127.0.0.53")
 }
 
@@ -233,11 +234,11 @@ func TestUpdateRefused(t *testing.T) {
 	server := bindServer(t)
 	hosts := members(t, "127.0.0.2", "127.0.0.3")
 	for _, tc := range []struct{ name, corefile, result, said string }{
-		{"another key", writerAs(server, "other.example.org", updateSecret, pair("www.example.org", hosts)), "badkey", "NOTAUTH (BADKEY)"},
+		{"another key", writerAs(server, "other.example.org", updateSecret, pair("www.example.org", hosts)), "badkey", "the key other.example.org. with hmac-sha256"},
 		{"another secret", writerAs(server, updateKey, "d3Jvbmc=", pair("www.example.org", hosts)), "badsig", "NOTAUTH (BADSIG)"},
 		{"another algorithm", strings.Replace(writer(server, pair("www.example.org", hosts)), " "+updateKey+"\n", " "+updateKey+" hmac-sha512\n", 1), "badkey", "NOTAUTH (BADKEY)"},
 		{"no key", strings.Replace(writer(server, pair("www.example.org", hosts)), "example.org "+updateKey+"\n", "example.org\n", 1), "refused", "REFUSED"},
-		{"another zone", strings.Replace(writer(server, pair("www.example.org", hosts)), server+" example.org", server+" www.example.org", 1), "notauth", "NOTAUTH: "},
+		{"another zone", strings.Replace(writer(server, pair("www.example.org", hosts)), server+" example.org", server+" www.example.org", 1), "notauth", "NOTAUTH: the server is not the primary"},
 		{"nobody there", writer("127.0.0.54:1", pair("www.example.org", hosts)), "unreachable", "connection refused"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
