@@ -74,6 +74,9 @@ func newTransfers(b *block, key string, zones []string, handlers []plugin.Handle
 			all[key.origin] = t.begin(key.origin, z, &history{clock: z.serial})
 		}
 		clocks[z.serial] = true
+		if t.before() == nil {
+			z.serial.advance(nextSerial().Load())
+		}
 	}
 	if before := t.before(); before != nil {
 		for apex, o := range *before.outgoing.Load() {
@@ -103,10 +106,17 @@ func newTransfers(b *block, key string, zones []string, handlers []plugin.Handle
 func (t *transfers) take(all map[string]*outgoing, zones []string) {
 	for _, apex := range zones {
 		if all[apex] == nil && (t.apexes[apex] || t.block.overlays.find(apex) != nil) {
-			all[apex] = t.begin(apex, nil, &history{clock: newSerial()})
+			all[apex] = t.begin(apex, nil, &history{clock: nextSerial()})
 			all[apex].fromBelow.Store(true)
 		}
 	}
+}
+
+// nextSerial begins a second from now: that of now may be used up, by the process before.
+func nextSerial() *serial {
+	s := newSerial()
+	s.Add(1)
+	return s
 }
 
 // within says whether a name lies in one of the zones without being its apex.

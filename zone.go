@@ -57,10 +57,10 @@ func (z *zone) nameservers(owner string) []dns.RR {
 // share it, so that it only ever moves forward.
 type serial struct{ atomic.Uint32 }
 
-// newSerial begins a second from now: this one may be used up, by the process before.
+// newSerial begins now.
 func newSerial() *serial {
 	s := new(serial)
-	s.Store(second(time.Now()) + 1)
+	s.Store(second(time.Now()))
 	return s
 }
 

@@ -145,7 +145,7 @@ func secondaryConfig(t testing.TB, program string, at place, primary, secret str
 	case "nsd":
 		replace("ports", `192\.0\.2\.53@53\b`, "192.0.2.53@"+port, `(ip-address: .*)@53\b`, "$1@"+at.port)
 		replace("a test", `$`, "    provide-xfr: 0.0.0.0/0 NOKEY\n",
-			`server:`, "server:\n    username: \"\"\n    pidfile: \"\"\n    rrl-ratelimit: 0\n    verbosity: 1")
+			`server:`, "remote-control:\n    control-enable: no\nserver:\n    username: \"\"\n    pidfile: \"\"\n    rrl-ratelimit: 0\n    verbosity: 1")
 		if secret == "" {
 			replace("no key", `(?m)^key:\n( .*\n)+`, "", `(request-xfr: \S+) .*`, "$1 NOKEY")
 		} else {
