@@ -63,12 +63,18 @@ var updates = promauto.NewCounterVec(prometheus.CounterOpts{
 	Help:      "Counter of names written to other servers by their result.",
 }, []string{"server", "zone", "result"})
 
+// lastSkip is the second of the latest probe that could not ask: the log says when there was none for a minute.
+var lastSkip atomic.Int64
+
 // observeProbe counts a probe.
 func observeProbe(kind string, err error, took, late time.Duration) {
 	result := "pass"
 	switch {
 	case errors.Is(err, probe.ErrNotAsked):
 		result = "skip"
+		if now := time.Now().Unix(); now-lastSkip.Swap(now) > 60 {
+			log.Warningf("Probes are left out: %s: %v", kind, err)
+		}
 	case err != nil:
 		result = "fail"
 	}

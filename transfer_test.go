@@ -757,7 +757,7 @@ func TestDifferenceOfMany(t *testing.T) {
 	if len(deleted) != 1 || len(added) != 0 || !sameData(before, now) || sameData(before, now[1:]) {
 		t.Errorf("%d deleted and %d added, want one and none", len(deleted), len(added))
 	}
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("20,000 records in another order take %s", took)
 	}
 }

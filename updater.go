@@ -165,7 +165,7 @@ func (u *updater) work(ctx context.Context) {
 		pending := w != nil && w.pending
 		u.mu.Unlock()
 		if w == nil {
-			timer := time.NewTimer(wait)
+			timer := time.NewTimer(max(wait, 1))
 			select {
 			case <-timer.C:
 			case <-u.wake:

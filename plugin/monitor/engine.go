@@ -98,7 +98,7 @@ func (e *engine) poke() {
 
 // run is the schedule: it sleeps until the head of the queue is due and starts what is.
 func (m *Monitor) run(e *engine) {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(time.Hour) // a new check wakes it
 	defer timer.Stop()
 	for {
 		select {
@@ -107,7 +107,7 @@ func (m *Monitor) run(e *engine) {
 		case <-e.ctx.Done():
 			return
 		}
-		timer.Reset(m.startDue(e))
+		timer.Reset(max(m.startDue(e), 1))
 		if len(e.calls) > 0 {
 			e.dialer.Dial(e.calls)
 			clear(e.calls)
@@ -162,7 +162,7 @@ func (m *Monitor) startDue(e *engine) time.Duration {
 
 // hasRoom says whether the probe of a check can begin.
 func (m *Monitor) hasRoom(e *engine, c *Check) bool {
-	return e.underWay < e.room && (m.connects(e, c) || e.asking < maxAsking)
+	return e.underWay+len(m.watches) < e.room && (m.connects(e, c) || e.asking < maxAsking)
 }
 
 // connects says whether the dialer can make the connection of a check.

@@ -52,7 +52,8 @@ type Monitor struct {
 	acquired  uint32        // checks ever made; places them on the grid
 	firstDue  time.Duration // of the latest new check
 	watches   map[*Check]*idle
-	engine    *engine // nil while there is nothing to probe
+	unwatched map[*Check]bool // there was no room for these
+	engine    *engine         // nil while there is nothing to probe
 }
 
 // question is a probe that checks ask.
@@ -74,6 +75,8 @@ func New(observe Observer) *Monitor {
 		seed:      maphash.MakeSeed(),
 		questions: make(map[string]*question),
 		checks:    make(map[uint64]*Check),
+		watches:   make(map[*Check]*idle),
+		unwatched: make(map[*Check]bool),
 	}
 	m.dialer = m.newDialer
 	return m

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// maxWatches bounds the connections that are held: each is a descriptor and a goroutine, here, and as much at the
-	// target. What is beyond is found out by probes alone.
+	// maxWatches bounds the connections that are held, as a quarter of the room for probes does: each is a descriptor
+	// and a goroutine, here, and as much at the target. What is beyond is found out by probes alone.
 	maxWatches = 4096
 
 	// A connection that ends is made anew after reopen, and after longer and longer, up to maxReopen, where the target
@@ -23,32 +23,43 @@ const (
 type idle struct {
 	cancel context.CancelFunc
 	up     chan struct{} // the target has come up
-	again  bool          // the connection ended during a probe, which may have begun before; guarded by Monitor.mu
+
+	// These are guarded by Monitor.mu.
+	letGo context.CancelFunc // of the connection; nil: there is none
+	again bool               // it ended during a probe, which may have begun before
 }
 
-// watch begins to watch the target of a new check, if its question wants that and there is room.
+// watch begins to watch the target of a check, if its question wants that and there is room.
 func (m *Monitor) watch(c *Check) {
-	w, ok := c.question.prober.(probe.Watching)
-	if !ok || !w.Watches() || len(m.watches) >= maxWatches {
+	if w, ok := c.question.prober.(probe.Watching); !ok || !w.Watches() {
+		return
+	}
+	if len(m.watches) >= min(maxWatches, m.engine.room/4) {
+		m.unwatched[c] = true
 		return
 	}
 	ctx, cancel := context.WithCancel(m.engine.ctx)
-	held := &idle{cancel: cancel, up: make(chan struct{}, 1)}
-	if m.watches == nil {
-		m.watches = make(map[*Check]*idle)
-	}
-	m.watches[c] = held
+	w := &idle{cancel: cancel, up: make(chan struct{}, 1)}
+	m.watches[c] = w
 	if c.status == Up {
-		held.up <- struct{}{}
+		w.up <- struct{}{}
 	}
-	m.engine.wg.Go(func() { m.keep(ctx, c, held) })
+	m.engine.wg.Go(func() { m.keep(ctx, c, w) })
 }
 
-// unwatch ends that.
+// unwatch ends that, and watches another target for which there was no room.
 func (m *Monitor) unwatch(c *Check) {
-	if w := m.watches[c]; w != nil {
-		w.cancel()
-		delete(m.watches, c)
+	delete(m.unwatched, c)
+	w := m.watches[c]
+	if w == nil {
+		return
+	}
+	w.cancel()
+	delete(m.watches, c)
+	for next := range m.unwatched {
+		delete(m.unwatched, next)
+		m.watch(next)
+		break
 	}
 }
 
@@ -58,36 +69,51 @@ func (m *Monitor) keep(ctx context.Context, c *Check, w *idle) {
 	for {
 		select {
 		case <-w.up:
-		case <-time.After(maxReopen): // it may have been up without taking the connection
 		case <-ctx.Done():
 			return
 		}
-		for wait := reopen; m.isUp(c); wait = min(2*wait, maxReopen) {
-			began := time.Now()
-			held := m.hold(ctx, c.target)
-			if ctx.Err() != nil {
-				return
-			}
-			if !held {
+		for wait := reopen; ; wait = min(2*wait, maxReopen) {
+			held, ok := m.mayHold(ctx, c, w)
+			if !ok {
 				break
 			}
-			m.hurry(c, w)
+			began := time.Now()
+			if m.hold(held, c.target) && held.Err() == nil {
+				m.hurry(c, w)
+			}
 			if time.Since(began) >= maxReopen {
 				wait = reopen
 			}
-			select {
-			case <-time.After(wait + rand.N(wait/2)): // #nosec G404 -- any spread will do
-			case <-ctx.Done():
+			if !sleep(ctx, wait+rand.N(wait/2)) { // #nosec G404 -- any spread will do
 				return
 			}
 		}
 	}
 }
 
-func (m *Monitor) isUp(c *Check) bool {
+// sleep waits, and says whether there is more to do after that.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// mayHold says whether the target is up, and how long a connection to it may be held.
+func (m *Monitor) mayHold(ctx context.Context, c *Check, w *idle) (held context.Context, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return c.status == Up
+	if w.letGo != nil {
+		w.letGo()
+		w.letGo = nil
+	}
+	if c.status != Up {
+		return nil, false
+	}
+	held, w.letGo = context.WithCancel(ctx)
+	return held, true
 }
 
 // hurry has a target asked now.
@@ -111,11 +137,14 @@ func (m *Monitor) seen(c *Check, before Status, now, due time.Duration) time.Dur
 	if w == nil {
 		return due
 	}
-	if c.status == Up && before != Up {
+	switch {
+	case c.status == Up && before != Up:
 		select {
 		case w.up <- struct{}{}:
 		default:
 		}
+	case c.status == Down && w.letGo != nil:
+		w.letGo()
 	}
 	if w.again {
 		w.again = false

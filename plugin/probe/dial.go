@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -96,6 +97,8 @@ func plain(ctx context.Context, doing string, err error) error {
 		timedOut = errors.As(err, &timeout) && timeout.Timeout()
 	)
 	switch {
+	case isOurs(err):
+		return fmt.Errorf("%w: %w", ErrNotAsked, err)
 	case errors.Is(err, context.Canceled), timedOut && errors.Is(ctx.Err(), context.Canceled):
 		return errors.New("canceled " + doing)
 	case timedOut:
@@ -113,6 +116,12 @@ func plain(ctx context.Context, doing string, err error) error {
 		return errors.New(legible(text))
 	}
 	return err
+}
+
+// isOurs says whether it is for want of descriptors or memory here that a probe has failed, which says nothing of the
+// member.
+func isOurs(err error) bool {
+	return slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM}, func(want error) bool { return errors.Is(err, want) })
 }
 
 // legible is text, some of which the other side may have chosen, without the letters that do

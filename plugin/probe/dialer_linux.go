@@ -2,6 +2,7 @@ package probe
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"net"
 	"net/netip"
@@ -227,13 +228,20 @@ func (d *Dialer) end(a attempt, err error) {
 	if a.fd >= 0 {
 		syscall.Close(int(a.fd))
 	}
+	if isOurs(err) {
+		err = fmt.Errorf("%w: %w", ErrNotAsked, err)
+	}
 	d.done(a.who, nil, err)
 }
 
 // expire ends the attempts that have waited long enough. Patience begins anew for the rest.
 func (d *Dialer) expire() {
 	for _, a := range d.overdue(time.Since(d.epoch)) {
-		d.end(a, errTimeout)
+		err := outcome(int(a.fd)) // run may not have come to it yet
+		if _, alone := syscall.Getpeername(int(a.fd)); err == nil && alone != nil {
+			err = errTimeout
+		}
+		d.end(a, err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -136,6 +137,8 @@ func (p *program) judge(ctx context.Context, err error, waited time.Duration, sa
 		if said == "" {
 			return fmt.Errorf("%w, want exit status 0", err)
 		}
+	case isOurs(err), errors.Is(err, syscall.EAGAIN):
+		return fmt.Errorf("%w: the program cannot be run: %w", ErrNotAsked, err)
 	default:
 		return fmt.Errorf("the program cannot be run: %w", plain(ctx, connecting, err))
 	}

@@ -203,6 +203,8 @@ func (p *health) why(ctx context.Context, s *stream, err error) error {
 		return fmt.Errorf("the health service does not know of service %q, want SERVING", p.service)
 	case ctx.Err() != nil:
 		return plain(ctx, reading, ctx.Err())
+	case code == codes.DeadlineExceeded: // the member has been told of ours, and was first
+		return errors.New("timeout " + reading)
 	case met != nil && met.err == errTooMuch:
 		return fmt.Errorf("more than %d bytes received for one status", maxWire)
 	case code == codes.Unavailable && met != nil && !errors.Is(met.err, net.ErrClosed):
