@@ -317,3 +317,13 @@ func BenchmarkTCP(b *testing.B) {
 		}
 	}
 }
+
+// What is lacking here says nothing of the member, and what the member's host says does.
+func TestNotAsked(t *testing.T) {
+	for errno, ours := range map[syscall.Errno]bool{syscall.EMFILE: true, syscall.ENFILE: true, syscall.ENOBUFS: true, syscall.ENOMEM: true, syscall.ECONNREFUSED: false, syscall.ENETUNREACH: false} {
+		err := plain(t.Context(), connecting, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", errno)})
+		if errors.Is(err, ErrNotAsked) != ours {
+			t.Errorf("%v: got %v, want it to be one that says nothing of the member: %v", errno, err, ours)
+		}
+	}
+}
