@@ -39,24 +39,19 @@ func (e *edition) records() []dns.RR {
 func (e *edition) sorted() []dns.RR {
 	apex := e.soa.Hdr.Name
 	keys := slices.SortedFunc(maps.Keys(e.sets), func(a, b setKey) int {
-		return cmp.Or(-compareBool(a.owner == apex, b.owner == apex), cmp.Compare(a.owner, b.owner), cmp.Compare(a.rtype, b.rtype))
+		switch {
+		case a.owner != b.owner && a.owner == apex:
+			return -1
+		case a.owner != b.owner && b.owner == apex:
+			return 1
+		}
+		return cmp.Or(cmp.Compare(a.owner, b.owner), cmp.Compare(a.rtype, b.rtype))
 	})
 	var rrs []dns.RR
 	for _, key := range keys {
 		rrs = append(rrs, e.sets[key]...)
 	}
 	return rrs
-}
-
-// compareBool orders false before true.
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }
 
 // change is what makes one edition out of the one before.

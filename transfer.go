@@ -56,6 +56,7 @@ type transfers struct {
 func newTransfers(b *block, key string, zones []string, handlers []plugin.Handler, notify func(string) error) *transfers {
 	t := &transfers{block: b, key: key, zones: zones, handlers: handlers, notify: notify, wake: make(chan struct{}, 1)}
 	t.apexes = possible(b, zones)
+	before := t.before()
 	all, clocks := make(map[string]*outgoing), make(map[*serial]bool)
 	for _, h := range handlers { // what is there already has the right serial from the first answer on
 		switch h.(type) {
@@ -74,11 +75,11 @@ func newTransfers(b *block, key string, zones []string, handlers []plugin.Handle
 			all[key.origin] = t.begin(key.origin, z, &history{clock: z.serial})
 		}
 		clocks[z.serial] = true
-		if t.before() == nil {
+		if before == nil {
 			z.serial.advance(nextSerial().Load())
 		}
 	}
-	if before := t.before(); before != nil {
+	if before != nil {
 		for apex, o := range *before.outgoing.Load() {
 			if all[apex] == nil && o.fromBelow.Load() {
 				t.take(all, []string{apex})
