@@ -11,8 +11,10 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -141,6 +143,41 @@ func (m *Monitor) Recall(recall func(question string, target netip.AddrPort) (k 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.recall = recall
+}
+
+// Nudge tells those who watch a target that something else has changed that they go by. question is what the String of
+// its probe is; "" is all questions, and all targets.
+func (m *Monitor) Nudge(question string, target netip.AddrPort) {
+	tell(m.watchersOf(question, target))
+}
+
+func (m *Monitor) watchersOf(question string, target netip.AddrPort) (watchers []Watcher) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, head := range m.headsOf(question, target) {
+		for c := head; c != nil; c = c.sibling {
+			if question == "" || c.target == target && c.question.prober.String() == question {
+				watchers = append(watchers, c.watchers()...)
+			}
+		}
+	}
+	return watchers
+}
+
+// headsOf are the first of the checks of a question and a target, or of all where the question is "".
+func (m *Monitor) headsOf(question string, target netip.AddrPort) []*Check {
+	if question == "" {
+		return slices.Collect(maps.Values(m.checks))
+	}
+	if q := m.questions[question]; q != nil {
+		return []*Check{m.checks[m.key(q, target)]}
+	}
+	return nil
+}
+
+// Asks says whether a target is asked a question.
+func (m *Monitor) Asks(question string, target netip.AddrPort) bool {
+	return len(m.watchersOf(question, target)) > 0
 }
 
 // All calls yield with what is known of each target that has a status, question by question. yield must not call the
