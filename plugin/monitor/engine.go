@@ -167,10 +167,13 @@ func (m *Monitor) hasRoom(e *engine, c *Check) bool {
 
 // connects says whether the dialer can make the connection of a check.
 func (m *Monitor) connects(e *engine, c *Check) bool {
-	if c.question.caller != nil && !e.dials {
+	if c.caller() == nil {
+		return false
+	}
+	if !e.dials {
 		e.dials, e.dialer = true, m.dialer(e)
 	}
-	return c.question.caller != nil && e.dialer != nil
+	return e.dialer != nil
 }
 
 // begin sends out the probe of a check that is due.
@@ -181,7 +184,7 @@ func (m *Monitor) begin(e *engine, c *Check, now time.Duration) {
 	e.wg.Add(1)
 	if m.connects(e, c) {
 		c.phase = connecting
-		e.calls = append(e.calls, probe.Call{Target: c.target, Timeout: c.settings.Timeout, Keep: c.question.caller.Talks(), Who: c})
+		e.calls = append(e.calls, probe.Call{Target: c.target(), Timeout: c.settings.Timeout, Keep: c.caller().Talks(), Who: c})
 		return
 	}
 	m.ask(e, call{Check: c}, now+c.settings.Timeout)
@@ -233,15 +236,15 @@ func (c call) askSafely(ctx context.Context) (err error) {
 		}
 	}()
 	if c.conn != nil {
-		return c.question.caller.Talk(ctx, c.conn, c.target)
+		return c.caller().Talk(ctx, c.conn, c.target())
 	}
-	return c.question.prober.Probe(ctx, c.target)
+	return c.prober.Probe(ctx, c.target())
 }
 
 // ended makes the result of a probe known.
 func (m *Monitor) ended(e *engine, c *Check, err error) {
 	if e.ctx.Err() == nil { // a probe that was broken off says nothing of its target
-		m.observe(c.question.prober.Kind(), err, m.now()-c.started, time.Duration(c.late)*time.Microsecond)
+		m.observe(c.prober.Kind(), err, m.now()-c.started, time.Duration(c.late)*time.Microsecond)
 	}
 	tell(m.finish(e, c, err))
 }
