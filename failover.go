@@ -36,11 +36,14 @@ type handler struct{ *block }
 
 // block is what the failover directives of one server block come to.
 type block struct {
+	key        string   // see corefile.key
+	view       string   // in logs, behind the names of pools; "": there is none
 	names      *names   // never written to after setup, nor is
 	overlays   overlays // this
 	pools      []*livePool
 	bypass     func() []string // see CacheBypassZones
 	transfers  *transfers      // nil: there is no transfer plugin, or nothing has started yet
+	outlets    []outlet
 	generation *generation
 
 	// zonesBelow says whether plugins further down the chain know zones of their own, so that a name
@@ -51,11 +54,8 @@ type block struct {
 
 // newBlock makes a server block's pools and adds them to the generation.
 func newBlock(g *generation, configs []*config, zones []string, key string) *block {
-	var (
-		pools []*livePool
-		over  []*overlay
-		all   []string
-	)
+	b := &block{key: key, generation: g}
+	pools, over := make([]*livePool, 0, len(configs)), []*overlay(nil)
 	for _, c := range configs {
 		if c.from {
 			over = append(over, newOverlay(c, key))
@@ -65,26 +65,24 @@ func newBlock(g *generation, configs []*config, zones []string, key string) *blo
 		if len(pools) > 0 {
 			like = pools[len(pools)-1]
 		}
-		pools = append(pools, newLivePool(c, key, like))
-		all = append(all, c.names...)
+		pools = append(pools, newLivePool(c, b, like))
 	}
 	inZone := func(origin string) *zone { return g.zone(zoneKey{key, origin}, configs[0].authority) }
 	g.pools, g.overlays = append(g.pools, pools...), append(g.overlays, over...)
-	return &block{
-		names:      makeNames(pools, zones, inZone),
-		overlays:   makeOverlays(over, zones, inZone),
-		pools:      pools,
-		bypass:     sync.OnceValue(func() []string { return bypassZones(all) }),
-		generation: g,
-	}
+	b.names, b.overlays, b.pools = makeNames(pools, zones, inZone), makeOverlays(over, zones, inZone), pools
+	b.bypass = sync.OnceValue(func() []string {
+		var all []string
+		for _, p := range pools {
+			all = append(all, p.names...)
+		}
+		return bypassZones(all)
+	})
+	return b
 }
 
 // feed has the answers of the block's pools go to an outlet, too. It is called before the generation starts.
 func (b *block) feed(o outlet) {
-	b.generation.outlets = append(b.generation.outlets, o)
-	for _, p := range b.pools {
-		p.outlets = append(p.outlets, o)
-	}
+	b.generation.outlets, b.outlets = append(b.generation.outlets, o), append(b.outlets, o)
 }
 
 // Name implements the plugin.Handler interface.
@@ -128,7 +126,7 @@ func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Ms
 		return f.reply(ctx, w, r, name, z, p.target(r, z, as))
 	}
 	s := p.now.Load()
-	p.counted.add(ctx, p.names[0], s.tier)
+	p.counted.add(ctx, p.names[0], s.tier())
 	if s.choice.Reply == pool.Next {
 		return plugin.NextOrFailure(f.Name(), f.Next, ctx, f.numbered(w), r)
 	}
@@ -264,7 +262,7 @@ func (f Failover) Metadata(ctx context.Context, state request.Request) context.C
 	}
 	if p != nil {
 		metadata.SetValueFunc(ctx, "failover/pool", func() string { return p.names[0] })
-		metadata.SetValueFunc(ctx, "failover/tier", func() string { return p.now.Load().tier })
+		metadata.SetValueFunc(ctx, "failover/tier", func() string { return p.now.Load().tier() })
 	} else if c := f.overlays.find(name); c != nil {
 		metadata.SetValueFunc(ctx, "failover/pool", func() string { return c.names[0] })
 	}

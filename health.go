@@ -20,12 +20,10 @@ import (
 type livePool struct {
 	*terms
 	*inquiry
+	home    *block
 	Tiers   [][]pool.Member
 	names   []string  // it answers for, never empty; the first is its name in metrics
-	title   string    // its name in logs: with the view where there is one
 	serials []*serial // of the zones of the names
-	outlets []outlet  // the same for all pools of a server block
-	block   string    // the key of the server block
 
 	now     atomic.Pointer[snapshot] // replaced, never written to; nil until start
 	stale   atomic.Bool              // something has changed since now was made
@@ -33,14 +31,13 @@ type livePool struct {
 	turns   turns
 	counted counters
 
-	mu         sync.Mutex // guards the rest, among writers
-	generation *generation
-	checks     []*monitor.Check // len(probes) of each member; nil before start and after stop
-	status     []monitor.Status // of each member, as last made known
-	silent     bool             // the generation before speaks for both
-	follows    *following       // while silent; nil: nothing
-	last       []int            // the members used before a fallback
-	timer      *time.Timer      // the end of a hold
+	mu      sync.Mutex       // guards the rest, among writers
+	checks  []*monitor.Check // len(probes) of each member; nil before start and after stop
+	status  []monitor.Status // of each member, as last made known
+	follows *following       // while silent; nil: nothing
+	last    []int            // the members used before a fallback
+	timer   *time.Timer      // the end of a hold
+	silent  bool             // the generation before speaks for both
 }
 
 // terms are what a pool does with its members. Pools that were given the same have the same in memory.
@@ -62,11 +59,14 @@ type following struct {
 // poolKey finds the same pool in the next generation of the Corefile.
 type poolKey struct{ block, name string }
 
-func (p *livePool) key() poolKey { return poolKey{p.block, p.names[0]} }
+func (p *livePool) key() poolKey { return poolKey{p.home.key, p.names[0]} }
 
-// newLivePool makes a pool that does nothing yet. key is that of its server block, and like one of its pools that
-// may have the same terms, or nil.
-func newLivePool(c *config, key string, like *livePool) *livePool {
+// title is the pool's name in logs: with the view where there is one.
+func (p *livePool) title() string { return p.names[0] + p.home.view }
+
+// newLivePool makes a pool that does nothing yet. like is one of its server block that may have the same terms, or
+// nil.
+func newLivePool(c *config, home *block, like *livePool) *livePool {
 	p := &livePool{
 		terms: &terms{
 			Pool:    c.Pool,
@@ -77,10 +77,9 @@ func newLivePool(c *config, key string, like *livePool) *livePool {
 			params:  c.params,
 		},
 		inquiry: &inquiry{c.specs, c.require, c.settings},
+		home:    home,
 		Tiers:   c.Tiers,
 		names:   slices.Clip(c.names),
-		title:   c.names[0],
-		block:   key,
 	}
 	p.terms.Tiers = nil
 	if like == nil {
@@ -118,7 +117,7 @@ func (p *livePool) Member(i int) pool.Member { return (&pool.Pool{Tiers: p.Tiers
 func (p *livePool) start(g *generation, before *livePool, silent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.generation, p.silent = g, silent
+	p.silent = silent
 	p.checks = make([]*monitor.Check, 0, p.Size()*len(p.probes))
 	for _, tier := range p.Tiers {
 		for _, member := range tier {
@@ -195,7 +194,7 @@ func (p *livePool) stop() {
 	}
 	p.mu.Unlock()
 	for _, c := range checks { // without p.mu: the last Release waits for probes, which call Changed
-		p.generation.monitor.Release(c, p)
+		p.home.generation.monitor.Release(c, p)
 	}
 }
 
@@ -215,7 +214,7 @@ func (p *livePool) Changed() {
 		p.moved()
 	}
 	if !news && !same && !p.silent {
-		log.Infof("%s a hold is over; now answering %s", p.title, p.now.Load().describe(p))
+		log.Infof("%s a hold is over; now answering %s", p.title(), p.now.Load().describe(p))
 	}
 }
 
@@ -240,7 +239,7 @@ func (p *livePool) publish(members []memberState) {
 	}
 	if !p.settled.Load() && !slices.ContainsFunc(members, func(s memberState) bool { return s.status == monitor.Unknown }) {
 		p.settled.Store(true)
-		p.generation.settled(p.startup)
+		p.home.generation.settled(p.startup)
 	}
 }
 
@@ -253,10 +252,17 @@ func (p *livePool) remember(used []int, members []memberState) {
 			up = append(up, i)
 		}
 	}
-	if len(up) > 0 {
+	switch {
+	case len(up) == 0 || slices.Equal(up, p.last):
+	case len(up) <= len(first) && slices.Equal(up, first[:len(up)]):
+		p.last = first[:len(up):len(up)]
+	default:
 		p.last = up
 	}
 }
+
+// first are the members that most pools use. So these need not remember them each for itself.
+var first = []int{0, 1, 2, 3, 4, 5, 6, 7}
 
 // wake has Changed called after d.
 func (p *livePool) wake(d time.Duration) {
@@ -273,7 +279,7 @@ func (p *livePool) moved() {
 	for _, s := range p.serials {
 		s.changed(now)
 	}
-	for _, o := range p.outlets {
+	for _, o := range p.home.outlets {
 		o.moved(p)
 	}
 }
@@ -292,7 +298,7 @@ func (p *livePool) announce(members []memberState) bool {
 			continue
 		}
 		log.Infof("%s %s: %s -> %s (%s); now answering %s",
-			p.title, p.Member(i), p.status[i], s.status, p.why(s, p.Hold), p.now.Load().describe(p))
+			p.title(), p.Member(i), p.status[i], s.status, p.why(s, p.Hold), p.now.Load().describe(p))
 		transitions.count(p.names[0], s.status)
 		p.status[i] = s.status
 		news = true
@@ -311,7 +317,7 @@ func (s *snapshot) describe(p *livePool) string {
 // members reads all checks at one moment and works out what is believed of each member.
 func (p *livePool) members() []memberState {
 	states := make([]monitor.State, len(p.checks))
-	p.generation.monitor.States(p.checks, states)
+	p.home.generation.monitor.States(p.checks, states)
 	now := time.Now()
 	per := len(p.probes)
 	members := make([]memberState, len(p.checks)/per)

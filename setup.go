@@ -58,11 +58,9 @@ func setup(c *caddy.Controller) error {
 			b.feed(b.transfers)
 		}
 		if server.ViewName != "" { // known only now
-			for _, p := range b.pools {
-				p.title += " (view " + server.ViewName + ")"
-			}
+			b.view = " (view " + server.ViewName + ")"
 			for _, c := range b.overlays {
-				c.title = c.names[0] + " (view " + server.ViewName + ")"
+				c.title = c.names[0] + b.view
 			}
 		}
 		return nil
