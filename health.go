@@ -64,26 +64,21 @@ func (p *livePool) key() poolKey { return poolKey{p.home.key, p.names[0]} }
 // title is the pool's name in logs: with the view where there is one.
 func (p *livePool) title() string { return p.names[0] + p.home.view }
 
-// newLivePool makes a pool that does nothing yet. like is one of its server block that may have the same terms, or
-// nil.
-func newLivePool(c *config, home *block, like *livePool) *livePool {
-	p := &livePool{
-		terms: &terms{
-			Pool:    c.Pool,
-			startup: c.startup,
-			derived: derived(c.services, &c.Pool),
-			between: protocols(c.services),
-			https:   c.https,
-			params:  c.params,
-		},
-		inquiry: &inquiry{c.specs, c.require, c.settings},
-		home:    home,
-		Tiers:   c.Tiers,
-		names:   slices.Clip(c.names),
+// init makes p a pool that does nothing yet. like is one of its server block that may have the same terms, or nil.
+func (p *livePool) init(c *config, home *block, like *livePool) {
+	p.home, p.Tiers, p.names = home, c.Tiers, slices.Clip(c.names)
+	p.terms = &terms{
+		Pool:    c.Pool,
+		startup: c.startup,
+		derived: derived(c.services, &c.Pool),
+		between: protocols(c.services),
+		https:   c.https,
+		params:  c.params,
 	}
 	p.terms.Tiers = nil
+	p.inquiry = &inquiry{c.specs, c.require, c.settings}
 	if like == nil {
-		return p
+		return
 	}
 	if reflect.DeepEqual(p.terms, like.terms) {
 		p.terms = like.terms
@@ -91,7 +86,6 @@ func newLivePool(c *config, home *block, like *livePool) *livePool {
 	if p.settings == like.settings && p.require == like.require && p.asksTheSame(like.inquiry) {
 		p.inquiry = like.inquiry
 	}
-	return p
 }
 
 // Choose is [pool.Pool.Choose] for the pool's members.
@@ -232,7 +226,9 @@ func (p *livePool) publish(members []memberState) {
 	if choice.Tier != pool.InFallback {
 		p.remember(choice.Used, members)
 	}
-	p.now.Store(newSnapshot(p, choice))
+	if !p.now.Load().says(&choice) {
+		p.now.Store(newSnapshot(p, choice))
+	}
 
 	if soonest > 0 {
 		p.wake(soonest)

@@ -76,6 +76,15 @@ func extendedError(f *pool.Fallback, stale bool) *dns.EDNS0_EDE {
 	return &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: "no tier is usable: fallback " + f.Word}
 }
 
+// says says whether the snapshot is one of a choice that has nothing rare, so that there is no need for another.
+func (s *snapshot) says(c *pool.Choice) bool {
+	if s == nil || s.rare != usual || c.Tier == pool.InFallback || int(s.choice.Tier) != c.Tier || s.ttl != uint32(c.TTL.Seconds()) {
+		return false
+	}
+	is := func(rr dns.RR, want netip.Addr) bool { addr, ok := addressOf(rr); return ok && addr == want }
+	return slices.EqualFunc(s.v4(), c.V4.Addrs, is) && slices.EqualFunc(s.v6(), c.V6.Addrs, is)
+}
+
 // same says whether both say the same, but for the TTL.
 func (s *snapshot) same(other *snapshot) bool {
 	return other != nil && s.choice.Reply == other.choice.Reply &&
