@@ -237,9 +237,3 @@ func (m *Monitor) record(c *Check, err error, started time.Duration) []Watcher {
 	}
 	return c.watchers()
 }
-
-func tell(watchers []Watcher) {
-	for _, w := range watchers {
-		w.Changed()
-	}
-}
