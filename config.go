@@ -12,6 +12,7 @@ import (
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/probe"
+	"github.com/coredns-failover/failover/plugin/quorum"
 
 	"github.com/coredns/coredns/plugin/pkg/durations"
 
@@ -53,6 +54,7 @@ type config struct {
 	settings monitor.Settings
 	startup  time.Duration
 	manual   bool               // failback
+	quorum   quorum.Rule        // how many sites have to see a member up
 	from     bool               // an overlay: the addresses are what the next plugins answer
 	allow    []netip.Prefix     // of an overlay: what may be probed; nil: see allowed
 	limit    int                // of an overlay: how many addresses it keeps
@@ -119,6 +121,8 @@ var properties = map[string]struct {
 	"startup":  {"DURATION", duration(0, 10*time.Minute, func(c *config) *time.Duration { return &c.startup })},
 	"allow":    {"CIDR...", (*config).allowed},
 	"limit":    {"COUNT", (*config).limited},
+	"quorum":   {"majority | any | all | own | COUNT", (*config).votes},
+	"share":    {shareUsage, (*config).share},
 	"status":   {"ADDRESS [token FILE] [tls CERT KEY] [mode MODE]", (*config).status},
 	"state":    {"FILE [MAXAGE]", (*config).state},
 	"update":   {"SERVER ZONE [KEY [ALGORITHM]]", (*config).update},
@@ -209,7 +213,7 @@ func (c *config) derive(taken map[string]position) error {
 
 // ofBlock says whether a property belongs to a server block as a whole, or to the process, and stands with the defaults.
 func ofBlock(p property) bool {
-	return slices.Contains([]string{"soa", "ns", "update", "status", "state"}, p.word)
+	return slices.Contains([]string{"soa", "ns", "update", "status", "state", "share"}, p.word)
 }
 
 // ofMembers says whether a property belongs to one pool and cannot be a default.
@@ -558,6 +562,14 @@ func (c *config) rise(p property) (err error) {
 	}
 	c.settings.Rise, err = p.count(p.args[0], maxCount)
 	return err
+}
+
+// votes reads how many sites have to see a member up.
+func (c *config) votes(p property) (err error) {
+	if c.quorum, err = quorum.Parse(p.args[0]); err != nil {
+		return p.errorf("%v", err)
+	}
+	return p.takes(1)
 }
 
 // failback reads who lets a member back that was down.

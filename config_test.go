@@ -501,7 +501,7 @@ func TestSetupErrors(t *testing.T) {
 func TestConfigWrong(t *testing.T) {
 	const (
 		addr     = "want one such as 192.0.2.10, 192.0.2.10:443 or [2001:db8::10]:443"
-		words    = "want one of allow, answer, backup, failback, fall, fallback, from, hold, https, interval, limit, min, ns, order, prefer, primary, probe, recheck, require, rise, soa, srv, startup, state, status, timeout, ttl, update"
+		words    = "want one of allow, answer, backup, failback, fall, fallback, from, hold, https, interval, limit, min, ns, order, prefer, primary, probe, quorum, recheck, require, rise, share, soa, srv, startup, state, status, timeout, ttl, update"
 		kinds    = "want one of dns, exec, grpc, grpcs, http, https, icmp, tcp, tls"
 		unicast  = "is not the address of one host, want a unicast address"
 		label    = "want a host name label: letters, digits and hyphens"
@@ -601,7 +601,8 @@ func TestConfigWrong(t *testing.T) {
 		{"failover " + strings.Repeat("a.", 117) + "example.org 192.0.2.1:1 {\nsrv http\n}", 1, `pool "` + strings.Repeat("a.", 117) + `example.org." has the name "_http._tcp.` + strings.Repeat("a.", 117) + `example.org.", too, which is too long`},
 		{inBlock("failback never"), 2, `failback "never", want auto or manual`},
 		{inBlock("failback manual auto"), 2, `failback has "auto" after its value, want nothing there`},
-		{inBlock("quorum majority"), 2, `unknown property "quorum", ` + words},
+		{inBlock("quorum most"), 2, `quorum "most", want majority, any, all, own or a number of sites from 1 to 99`},
+		{inBlock("quorum 2 3"), 2, `quorum has "3" after its value, want nothing there`},
 		{inBlock("require 0"), 2, `require "0", want all, any or a number of probes`},
 		{inBlock("require most"), 2, `require "most", want all, any or a number of probes`},
 		{inBlock("require 1 2"), 2, `require has "2" after its value, want nothing there`},
@@ -610,7 +611,7 @@ func TestConfigWrong(t *testing.T) {
 		{"failover {\nrequire 2\n}\nfailover www.example.org 192.0.2.10:443", 4, `require "2" of the probes of "www.example.org.", of which there are 1, want as many at most`},
 		{inBlock("status 127.0.0.1:9054"), 2, `status in a pool, want it with the defaults of the server block, in a failover without NAME`},
 		{inBlock("state /var/lib/failover"), 2, `state in a pool, want it with the defaults of the server block, in a failover without NAME`},
-		{inBlock("share etcd http://127.0.0.1:2379"), 2, `unknown property "share", ` + words},
+		{inBlock("share etcd http://127.0.0.1:2379"), 2, `share in a pool, want it with the defaults of the server block, in a failover without NAME`},
 		{inBlock("watch"), 2, `unknown property "watch", ` + words},
 		{inBlock("192.0.2.11:443"), 2, `unknown property "192.0.2.11:443", ` + words},
 		{inBlock("rise 2\n\n# and\nriser 2"), 5, `unknown property "riser", ` + words},
@@ -902,6 +903,8 @@ func TestConfigProperties(t *testing.T) {
 		"failback": {"failback manual", "failback never"},
 		"status":   {"status 127.0.0.1:9054", "status 9054"},
 		"state":    {"state failover.state 5m", "state failover.state 5y"},
+		"quorum":   {"quorum 2", "quorum most"},
+		"share":    {"share etcd http://192.0.2.7:2379 http://192.0.2.8:2379 site fra prefix /dns/", "share consul http://192.0.2.7:8500"},
 	}
 	if got, want := slices.Sorted(maps.Keys(examples)), slices.Sorted(maps.Keys(properties)); !slices.Equal(got, want) {
 		t.Fatalf("Examples of %v, want them of %v", got, want)

@@ -29,6 +29,7 @@ type registry struct {
 	overrides atomic.Pointer[override.Table] // in force; replaced, never written to
 	listeners status.Listeners
 	state     keeper
+	sharing   sharing
 
 	settling sync.Mutex  // one settle after the other
 	deciding sync.Mutex  // one decision after the other; guards
@@ -189,6 +190,11 @@ func (g *generation) open() {
 	process.adopt(g.kept)
 	g.kept = nil
 	process.state.use(g.operation.state)
+	var ours []override.Override
+	if !g.first { // else they are what was kept, and may have been cleared at another site since
+		ours = process.Overrides()
+	}
+	process.sharing.use(g.operation.share, ours)
 	for _, o := range g.outlets {
 		o.open()
 	}
@@ -245,6 +251,7 @@ func (g *generation) stop() {
 	g.stopped.Do(func() {
 		if process.isLast(g) {
 			process.state.use(nil) // while there is something to write
+			process.sharing.use(nil, nil)
 		}
 		if g.tidy != nil {
 			g.tidy.Stop()

@@ -32,16 +32,22 @@ type livePool struct {
 	turns   turns
 	counted counters
 
-	mu      sync.Mutex        // guards the rest, among writers
-	checks  []*monitor.Check  // len(probes) of each member; nil before start and after stop
-	status  []monitor.Status  // of each member, as last made known
-	follows *following        // while silent; nil: nothing
-	last    []int             // the members used before a fallback
+	mu      sync.Mutex       // guards the rest, among writers
+	checks  []*monitor.Check // len(probes) of each member; nil before start and after stop
+	status  []monitor.Status // of each member, as last made known
+	follows *following       // while silent; nil: nothing
+	last    []int            // the members used before a fallback
+	more    *poolMemory      // nil: nothing
+	timer   *time.Timer      // the end of a hold
+	since   int64            // it has given the answer of now, as [time.Time.UnixNano] has it
+	silent  bool             // the generation before speaks for both
+	unwell  bool             // something about it is out of the ordinary
+}
+
+// poolMemory is what few pools have to remember.
+type poolMemory struct {
 	letBack map[int]time.Time // when the operator did, with failback manual
-	timer   *time.Timer       // the end of a hold
-	since   int64             // it has given the answer of now, as [time.Time.UnixNano] has it
-	silent  bool              // the generation before speaks for both
-	unwell  bool              // something about it is out of the ordinary
+	agreed  []agreement       // for each check, where there are several sites
 }
 
 // terms are what a pool does with its members. Pools that were given the same have the same in memory.
@@ -82,14 +88,14 @@ func (p *livePool) init(c *config, home *block, like *livePool) {
 		params:  c.params,
 	}
 	p.terms.Tiers = nil
-	p.inquiry = &inquiry{c.specs, c.require, c.settings}
+	p.inquiry = &inquiry{c.specs, c.require, c.settings, c.quorum}
 	if like == nil {
 		return
 	}
 	if reflect.DeepEqual(p.terms, like.terms) {
 		p.terms = like.terms
 	}
-	if p.settings == like.settings && p.require == like.require && p.asksTheSame(like.inquiry) {
+	if p.settings == like.settings && p.require == like.require && p.quorum == like.quorum && p.asksTheSame(like.inquiry) {
 		p.inquiry = like.inquiry
 	}
 }
@@ -111,6 +117,12 @@ func (p *livePool) Size() int { return (&pool.Pool{Tiers: p.Tiers}).Size() }
 
 // Member is the member with an index over all tiers.
 func (p *livePool) Member(i int) pool.Member { return (&pool.Pool{Tiers: p.Tiers}).Member(i) }
+
+// dialled is the member with an index over all tiers, as probes have it.
+func (p *livePool) dialled(i int) netip.AddrPort {
+	m := p.Member(i)
+	return netip.AddrPortFrom(m.Addr, m.Port)
+}
 
 // start acquires the checks and makes the first snapshot. before is this pool's predecessor, which
 // is still answering, or nil. A pool that starts silent leaves it to speak to say what happens.
@@ -172,19 +184,53 @@ func (p *livePool) follow(before *livePool) {
 			p.last = append(p.last, i)
 		}
 	}
-	for j, at := range before.letBack {
+	if before.more == nil {
+		return
+	}
+	for j, at := range before.more.letBack {
 		if i, ok := follower[j]; ok {
 			p.let(i, at)
 		}
 	}
+	if per := len(p.probes); before.more.agreed != nil {
+		for j, i := range follower {
+			copy(p.agreed()[i*per:][:per], before.more.agreed[j*per:])
+		}
+	}
+}
+
+// memory is what the pool has to remember, which begins with this.
+func (p *livePool) memory() *poolMemory {
+	if p.more == nil {
+		p.more = new(poolMemory)
+	}
+	return p.more
+}
+
+// agreed is what the voters have come to, for each check.
+func (p *livePool) agreed() []agreement {
+	m := p.memory()
+	if m.agreed == nil {
+		m.agreed = make([]agreement, p.Size()*len(p.probes))
+	}
+	return m.agreed
+}
+
+// letBackAt is when the operator has let a member back last.
+func (p *livePool) letBackAt(i int) time.Time {
+	if p.more == nil {
+		return time.Time{}
+	}
+	return p.more.letBack[i]
 }
 
 // let notes that the operator has let a member back.
 func (p *livePool) let(i int, at time.Time) {
-	if p.letBack == nil {
-		p.letBack = make(map[int]time.Time)
+	m := p.memory()
+	if m.letBack == nil {
+		m.letBack = make(map[int]time.Time)
 	}
-	p.letBack[i] = at
+	m.letBack[i] = at
 }
 
 // speak begins to make known what happens, with what has happened since before fell silent.
@@ -219,6 +265,9 @@ func (p *livePool) stop() {
 	p.mu.Unlock()
 	for _, c := range checks { // without p.mu: the last Release waits for probes, which call Changed
 		p.home.generation.monitor.Release(c, p)
+	}
+	for i := range len(checks) / len(p.probes) {
+		p.withdraw(p.dialled(i))
 	}
 }
 
@@ -368,10 +417,14 @@ func (p *livePool) membersUnder(decided *override.Table) []memberState {
 	now := time.Now()
 	per := len(p.probes)
 	members := make([]memberState, len(p.checks)/per)
+	sites := process.sharing.ballot()
 	for i := range members {
+		if sites != nil {
+			p.agree(sites, p.dialled(i), states[i*per:(i+1)*per], p.agreed()[i*per:], now)
+		}
 		members[i] = combine(states[i*per:(i+1)*per], p.need(), p.Hold, now)
 		if p.manual {
-			members[i].wait(p.letBack[i])
+			members[i].wait(p.letBackAt(i))
 		}
 		if decided.Any() {
 			members[i].obey(decided.Find(p.names[0], p.Member(i)), now)

@@ -10,6 +10,7 @@ import (
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/probe"
+	"github.com/coredns-failover/failover/plugin/quorum"
 )
 
 // inquiry is what a pool asks of each of its members, and how often. It never changes.
@@ -17,6 +18,7 @@ type inquiry struct {
 	probes   []probe.Spec
 	require  int // how many of them have to pass; 0: all
 	settings monitor.Settings
+	quorum   quorum.Rule
 }
 
 // acquire appends the checks of a member: one for each probe.

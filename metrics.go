@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +15,8 @@ import (
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/probe"
+	"github.com/coredns-failover/failover/plugin/quorum"
+	"github.com/coredns-failover/failover/plugin/share"
 
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -255,6 +259,22 @@ var (
 		"Counter of the addresses in the next plugins' answers that are not probed, by what keeps them from it.", []string{"pool", "reason"}, nil)
 	overridesNow = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "overrides"),
 		"Gauge of the overrides in force.", []string{"action"}, nil)
+	siteVotes = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "site_votes"),
+		"Gauge of the targets that a site has a vote on.", []string{"site"}, nil)
+	siteFresh = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "site_fresh"),
+		"Gauge of the sites: 1 for one whose votes count.", []string{"site"}, nil)
+	agreedBy = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "agreed"),
+		"Gauge of the targets by how many sites have a vote on them.", []string{"voters"}, nil)
+	disagreements = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "disagreements"),
+		"Gauge of the targets that not all sites see alike.", nil, nil)
+	shareErrors = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "share_errors_total"),
+		"Counter of connections to etcd that failed or ended.", nil, nil)
+	shareIgnored = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "share_ignored_total"),
+		"Counter of keys in etcd that are not as they should be.", nil, nil)
+	shareWrites = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "share_writes_total"),
+		"Counter of keys written to etcd.", nil, nil)
+	shareLatency = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "share_write_seconds"),
+		"Gauge of the time that the last transaction took.", nil, nil)
 	updatesPending = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "updates_pending"),
 		"Gauge of the names that are still to be written to another server.", []string{"server", "zone"}, nil)
 )
@@ -272,6 +292,9 @@ func (gauges) Describe(ch chan<- *prometheus.Desc) {
 	ch <- unprobed
 	ch <- updatesPending
 	ch <- overridesNow
+	for _, d := range []*prometheus.Desc{siteVotes, siteFresh, agreedBy, disagreements, shareErrors, shareIgnored, shareWrites, shareLatency} {
+		ch <- d
+	}
 }
 
 // Collect implements the prometheus.Collector interface.
@@ -288,6 +311,7 @@ func (gauges) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(overridesNow, prometheus.GaugeValue, float64(n), string(action))
 	}
+	process.collectSites(ch)
 	for name, r := range process.reports() {
 		if r.tier != noTier {
 			ch <- prometheus.MustNewConstMetric(tier, prometheus.GaugeValue, float64(r.tier), name)
@@ -310,6 +334,56 @@ func (gauges) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(members, prometheus.GaugeValue, float64(n), name, monitor.Status(status).String())
 		}
 	}
+}
+
+// collectSites is Collect for what comes from the other sites.
+func (r *registry) collectSites(ch chan<- prometheus.Metric) {
+	all := r.sharing.sites()
+	if all == nil {
+		return
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for _, s := range all.Sites() {
+		fresh := 0.0
+		if s.Fresh {
+			fresh = 1
+		}
+		gauge(siteVotes, float64(s.Votes), s.Name)
+		gauge(siteFresh, fresh, s.Name)
+	}
+	voters, disagreed := r.votes(all)
+	for n, targets := range voters {
+		gauge(agreedBy, float64(targets), strconv.Itoa(n))
+	}
+	gauge(disagreements, float64(disagreed))
+	s := all.Stats()
+	for d, n := range map[*prometheus.Desc]uint64{shareErrors: s.Errors, shareIgnored: s.Ignored, shareWrites: s.Writes} {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
+	}
+	gauge(shareLatency, s.Latency.Seconds())
+}
+
+// votes counts the targets by how many sites have a vote on them, and those that not all see alike.
+func (r *registry) votes(b ballot) (voters map[int]int, disagreed int) {
+	voters = make(map[int]int)
+	type own struct {
+		key    share.Key
+		status monitor.Status
+	}
+	var all []own
+	r.monitorInUse().All(func(question string, target netip.AddrPort, k monitor.Known) {
+		all = append(all, own{share.Key{Question: question, Target: target}, k.Status})
+	})
+	for _, o := range all {
+		votes := b.Votes(o.key)
+		voters[len(votes)+1]++
+		if slices.ContainsFunc(votes, func(v quorum.Vote) bool { return v.Status != o.status }) {
+			disagreed++
+		}
+	}
+	return voters, disagreed
 }
 
 // pending is how many names are still to be written, by their zones.

@@ -6,10 +6,12 @@ import (
 	"io/fs"
 	"net"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/share"
 	"github.com/coredns-failover/failover/plugin/status"
 
 	"github.com/coredns/coredns/plugin/pkg/durations"
@@ -19,6 +21,7 @@ import (
 type operation struct {
 	listens []listen
 	state   *statePlace // nil: nothing is kept
+	share   *sharePlace // nil: there is one site only
 }
 
 // listen is where the status is shown, and where that is written.
@@ -32,6 +35,68 @@ type statePlace struct {
 	position
 	file   string
 	maxAge time.Duration // statuses that are older are not believed
+}
+
+// sharePlace is where the sites tell each other what they see, and where that is written.
+type sharePlace struct {
+	position
+	share.Config
+}
+
+func (s *sharePlace) same(other *sharePlace) bool { return reflect.DeepEqual(s.Config, other.Config) }
+
+// shareUsage is what stands behind share.
+const shareUsage = "etcd ENDPOINT... [site NAME] [prefix KEY] [tls [CERT KEY] [CA]] [user NAME FILE]"
+
+// share reads etcd ENDPOINT... [site NAME] [prefix KEY] [tls [CERT KEY] [CA]] [user NAME FILE].
+func (c *config) share(p property) error {
+	if p.args[0] != "etcd" {
+		return p.errorf("share %q, want etcd", p.args[0])
+	}
+	words := map[string]func(s *sharePlace, values []string) bool{
+		"etcd": func(s *sharePlace, values []string) bool {
+			s.Endpoints = values
+			return len(values) > 0
+		},
+		"site": func(s *sharePlace, values []string) bool {
+			s.Site = strings.Join(values, " ")
+			return len(values) == 1
+		},
+		"prefix": func(s *sharePlace, values []string) bool {
+			s.Prefix = strings.Join(values, " ")
+			return len(values) == 1
+		},
+		"tls": func(s *sharePlace, values []string) bool {
+			if n := len(values); n%2 == 1 {
+				s.CA = c.path(values[n-1])
+			}
+			if len(values) >= 2 {
+				s.Cert, s.Key = c.path(values[0]), c.path(values[1])
+			}
+			return len(values) <= 3
+		},
+		"user": func(s *sharePlace, values []string) bool {
+			if len(values) == 2 {
+				s.User, s.PasswordFile = values[0], c.path(values[1])
+			}
+			return len(values) == 2
+		},
+	}
+	s := sharePlace{position: p.position}
+	for i := 0; i < len(p.args); {
+		word, end := p.args[i], i+1
+		for end < len(p.args) && words[p.args[end]] == nil {
+			end++
+		}
+		if !words[word](&s, p.args[i+1:end]) {
+			return p.errorf("share with %q and %d values, want share %s", word, end-i-1, shareUsage)
+		}
+		i = end
+	}
+	if err := s.Check(); err != nil {
+		return p.errorf("share: %v", err)
+	}
+	return c.operation.agree(s)
 }
 
 // status reads ADDRESS [token FILE] [tls CERT KEY] [mode MODE].
@@ -142,6 +207,15 @@ func (o *operation) keep(s statePlace) error {
 	return nil
 }
 
+// agree takes where the sites tell each other what they see. The same may be said again.
+func (o *operation) agree(s sharePlace) error {
+	if before := o.share; before != nil && !before.same(&s) {
+		return s.errorf("share %q is another than in %s:%d, want one for the process", strings.Join(s.Endpoints, " "), before.file, before.line)
+	}
+	o.share = &s
+	return nil
+}
+
 // join takes what another server block says, or another Corefile. What contradicts it is left out, and the first such
 // is the error.
 func (o *operation) join(other *operation) (err error) {
@@ -150,6 +224,9 @@ func (o *operation) join(other *operation) (err error) {
 	}
 	if other.state != nil {
 		err = cmp.Or(err, o.keep(*other.state))
+	}
+	if other.share != nil {
+		err = cmp.Or(err, o.agree(*other.share))
 	}
 	return err
 }

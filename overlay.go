@@ -75,6 +75,7 @@ type found struct {
 	status  monitor.Status   // as last made known
 	unsure  bool             // it counts in overlay.unsure
 	letBack time.Time        // by the operator, with failback manual
+	agreed  []agreement      // by the sites, for each check; nil: there is but this one
 }
 
 // belief is what is believed of an address. It never changes.
@@ -144,7 +145,7 @@ func (o *overlay) title() string { return o.home.titled(o.names[0]) }
 func newOverlay(c *config, home *block) *overlay {
 	o := &overlay{
 		Pool:    c.Pool,
-		inquiry: inquiry{c.specs, c.require, c.settings},
+		inquiry: inquiry{c.specs, c.require, c.settings, c.quorum},
 		names:   c.names,
 		home:    home,
 		manual:  c.manual,
@@ -224,7 +225,7 @@ func (o *overlay) follow() []*found {
 				continue
 			}
 			ours = o.find(addr)
-			ours.letBack = theirs.letBack
+			ours.letBack, ours.agreed = theirs.letBack, slices.Clone(theirs.agreed)
 			o.believe(ours)
 			ours.remember(theirs.belief.Load().worked)
 			ours.asked.Store(o.age.Load() - (o.before.age.Load() - theirs.asked.Load())) // it wraps
@@ -266,6 +267,7 @@ func (o *overlay) release(checks map[*found][]*monitor.Check) {
 		for _, c := range all {
 			o.generation.monitor.Release(c, f)
 		}
+		o.withdraw(netip.AddrPortFrom(f.addr, 0))
 	}
 }
 
@@ -411,6 +413,12 @@ func (o *overlay) member(f *found) *memberState {
 	states := make([]monitor.State, len(f.checks))
 	o.generation.monitor.States(f.checks, states)
 	now := time.Now()
+	if sites := process.sharing.ballot(); sites != nil {
+		if f.agreed == nil {
+			f.agreed = make([]agreement, len(states))
+		}
+		o.agree(sites, netip.AddrPortFrom(f.addr, 0), states, f.agreed, now)
+	}
 	s := combine(states, o.need(), o.Hold, now)
 	if o.manual {
 		s.wait(f.letBack)

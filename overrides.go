@@ -72,7 +72,7 @@ type decided interface {
 	allMembers() []pool.Member
 	redecide(cause string)                       // has it make its answer anew
 	preview(after *override.Table) status.Effect // what that would be
-	letBackAll(which func(pool.Member) bool, dry bool) (any bool)
+	letBackAll(which func(pool.Member) bool, dry bool) (waited []pool.Member)
 }
 
 // bearing is a pool or an overlay, and the first of its members that a change bears on.
@@ -128,7 +128,7 @@ func differing(all []decided, before, after *override.Table) []bearing {
 		members := d.allMembers()
 		if i := slices.IndexFunc(members, func(m pool.Member) bool {
 			a, b := before.Find(name, m), after.Find(name, m)
-			return a != b && (a == nil || b == nil || *a != *b)
+			return a != b && (a == nil || b == nil || !a.Equal(b))
 		}); i >= 0 {
 			some = append(some, bearing{d, members[i]})
 		}
@@ -191,6 +191,9 @@ func (r *registry) Override(o override.Override, how status.How) (status.Outcome
 		return outcome, status.ErrBare
 	}
 	r.put(after)
+	if s := r.sharing.sites(); s != nil {
+		s.Override(o)
+	}
 	log.Infof("Override of %s: %s", o.Target, &o)
 	operations.WithLabelValues(string(o.Action)).Inc()
 	r.events.overridden("set", o)
@@ -216,7 +219,13 @@ func (r *registry) Clear(t override.Target, by status.By, how status.How) (statu
 	only := new(override.Table).With(override.Override{Target: resolved, Action: override.Drain})
 	waits := false
 	for _, d := range r.speaking() {
-		waits = d.letBackAll(func(m pool.Member) bool { return only.Find(d.allNames()[0], m) != nil }, how.DryRun) || waits
+		name := d.allNames()[0]
+		for _, m := range d.letBackAll(func(m pool.Member) bool { return only.Find(name, m) != nil }, how.DryRun) {
+			waits = true
+			if s := r.sharing.sites(); s != nil && !how.DryRun {
+				s.Let(name, address(m))
+			}
+		}
 	}
 	if o == nil && !waits {
 		return status.Outcome{}, sourceError(fmt.Errorf("%w: there is no override of %q, and nothing that waits to be let back", errNoMember, resolved))
@@ -234,6 +243,9 @@ func (r *registry) Clear(t override.Target, by status.By, how status.How) (statu
 	operations.WithLabelValues("clear").Inc()
 	if o != nil {
 		r.put(after)
+		if s := r.sharing.sites(); s != nil {
+			s.Clear(resolved)
+		}
 		ended := *o
 		ended.Author, ended.Reason = cmp.Or(by.Author, ended.Author), cmp.Or(by.Reason, ended.Reason)
 		r.events.overridden("cleared", ended)
@@ -265,6 +277,9 @@ func (r *registry) expire() {
 		after = after.Without(o.Target)
 		log.Infof("Override of %s is over: %s", o.Target, &o)
 		operations.WithLabelValues("expire").Inc()
+		if s := r.sharing.sites(); s != nil {
+			s.Clear(o.Target) // whatever the clocks of the others say
+		}
 		r.events.overridden("expired", o)
 	}
 	r.put(after)
@@ -323,22 +338,22 @@ func (p *livePool) preview(after *override.Table) status.Effect {
 	return e
 }
 
-// letBackAll lets the members back that wait for it, and says whether there are any.
-func (p *livePool) letBackAll(which func(pool.Member) bool, dry bool) (waited bool) {
+// letBackAll lets the members back that wait for it, and returns them.
+func (p *livePool) letBackAll(which func(pool.Member) bool, dry bool) (waited []pool.Member) {
 	if !p.manual {
-		return false
+		return nil
 	}
 	p.mu.Lock()
 	for i, m := range p.members() {
 		if m.waiting && which(p.Member(i)) {
-			waited = true
+			waited = append(waited, p.Member(i))
 			if !dry {
 				p.let(i, time.Now())
 			}
 		}
 	}
 	p.mu.Unlock()
-	if waited && !dry {
+	if len(waited) > 0 && !dry {
 		p.change("a member is let back")
 	}
 	return waited
@@ -367,15 +382,15 @@ func (o *overlay) preview(*override.Table) status.Effect {
 	return status.Effect{PoolID: o.id(), Pool: o.names[0], View: o.home.view, Before: o.answerOf(), After: o.answerOf()}
 }
 
-func (o *overlay) letBackAll(which func(pool.Member) bool, dry bool) (waited bool) {
+func (o *overlay) letBackAll(which func(pool.Member) bool, dry bool) (waited []pool.Member) {
 	if !o.manual {
-		return false
+		return nil
 	}
 	var back []*found
 	o.mu.Lock()
 	for _, f := range *o.known.Load() {
-		if f.checks != nil && o.member(f).waiting && which(pool.Member{Addr: f.addr}) {
-			waited = true
+		if m := (pool.Member{Addr: f.addr}); f.checks != nil && o.member(f).waiting && which(m) {
+			waited = append(waited, m)
 			if !dry {
 				f.letBack = time.Now()
 				back = append(back, f)

@@ -225,13 +225,14 @@ func (p *livePool) keep() (s statePool, ok bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	target := func(i int) netip.AddrPort { return netip.AddrPortFrom(p.Member(i).Addr, p.Member(i).Port) }
 	s.ID, s.LetBack = p.id(), make(map[netip.AddrPort]time.Time)
 	for _, i := range p.last {
-		s.Last = append(s.Last, target(i))
+		s.Last = append(s.Last, p.dialled(i))
 	}
-	for i, at := range p.letBack {
-		s.LetBack[target(i)] = at
+	if p.more != nil {
+		for i, at := range p.more.letBack {
+			s.LetBack[p.dialled(i)] = at
+		}
 	}
 	return s, true
 }
@@ -239,7 +240,7 @@ func (p *livePool) keep() (s statePool, ok bool) {
 // recall takes over what was kept of the pool.
 func (p *livePool) recall(s statePool) {
 	for i := range p.Size() {
-		target := netip.AddrPortFrom(p.Member(i).Addr, p.Member(i).Port)
+		target := p.dialled(i)
 		if slices.Contains(s.Last, target) {
 			p.last = append(p.last, i)
 		}
@@ -349,8 +350,8 @@ func (w *stateWriter) stop() {
 	<-w.ended
 }
 
-// share is what part of one processor's time a writer may take where everything changes all the time.
-const share = 10
+// writerShare is what part of one processor's time a writer may take where everything changes all the time.
+const writerShare = 10
 
 // run writes as soon as there is something new: a process that is killed may be so right after.
 func (w *stateWriter) run() {
@@ -366,7 +367,7 @@ func (w *stateWriter) run() {
 			w.unlock()
 			return
 		}
-		rest := time.NewTimer(max(w.write()*(share-1), time.Millisecond))
+		rest := time.NewTimer(max(w.write()*(writerShare-1), time.Millisecond))
 		select {
 		case <-rest.C:
 		case <-w.end:

@@ -131,7 +131,7 @@ func TestReadmeSections(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^## (.*)$`).FindAllSubmatch(text, -1) {
 		got = append(got, string(m[1]))
 	}
-	want := []string{"Name", "Description", "Syntax", "Clients That Choose", "Overlay", "Transfer", "Update", "Status", "State", "Metrics", "Ready", "Metadata", "Examples", "Bugs", "See Also"}
+	want := []string{"Name", "Description", "Syntax", "Clients That Choose", "Overlay", "Transfer", "Update", "Status", "State", "Agreement", "Metrics", "Ready", "Metadata", "Examples", "Bugs", "See Also"}
 	if !slices.Equal(got, want) {
 		t.Errorf("README.md has the sections %q, want %q", got, want)
 	}

@@ -72,6 +72,13 @@ func (o *Override) String() string {
 	return s
 }
 
+// Equal says whether two overrides are the same, though one may have been written down and read again.
+func (o *Override) Equal(other *Override) bool {
+	a, b := *o, *other
+	a.Since, a.Until, b.Since, b.Until = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	return a == b && o.Since.Equal(other.Since) && o.Until.Equal(other.Until)
+}
+
 // maxText bounds an author and a reason, in bytes: they are shown with each member.
 const maxText = 500
 

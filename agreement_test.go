@@ -1,0 +1,285 @@
+package failover
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/override"
+	"github.com/coredns-failover/failover/plugin/quorum"
+	"github.com/coredns-failover/failover/plugin/share"
+	"github.com/coredns-failover/failover/plugin/status"
+)
+
+// abroad is what other sites say, as a test has it.
+type abroad struct {
+	mu     sync.Mutex
+	votes  map[netip.Addr][]quorum.Vote
+	cast   map[share.Key]quorum.Vote
+	told   []string // what this site has decided
+	closed bool
+}
+
+// elsewhere is an abroad that this process has to do with until the test ends.
+func elsewhere(t *testing.T) *abroad {
+	t.Helper()
+	a := &abroad{votes: make(map[netip.Addr][]quorum.Vote), cast: make(map[share.Key]quorum.Vote)}
+	var all sites = a
+	process.sharing.now.Store(&all)
+	t.Cleanup(func() { process.sharing.now.Store(nil) })
+	return a
+}
+
+// say has sites vote on a member: "iad=down nrt=up".
+func (a *abroad) say(addr, votes string) {
+	a.mu.Lock()
+	target := netip.MustParseAddr(addr)
+	a.votes[target] = nil
+	for word := range strings.FieldsSeq(votes) {
+		site, said, _ := strings.Cut(word, "=")
+		v := quorum.Vote{Voter: site, Status: map[string]monitor.Status{"up": monitor.Up, "back": monitor.Up, "down": monitor.Down}[said], Back: said == "back"}
+		if said == "down" {
+			v.Why = "timeout"
+		}
+		a.votes[target] = append(a.votes[target], v)
+	}
+	var keys []share.Key
+	for k := range a.cast {
+		if k.Target.Addr() == target {
+			keys = append(keys, k)
+		}
+	}
+	a.mu.Unlock()
+	process.Voted(keys)
+}
+
+// own are the votes of this site, each by the last number of its member.
+func (a *abroad) own() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []string
+	for k, v := range a.cast {
+		b := k.Target.Addr().As4()
+		all = append(all, fmt.Sprintf("%d=%s", b[3], v.Status))
+	}
+	slices.Sort(all)
+	return strings.Join(all, " ")
+}
+
+func (a *abroad) Site() string { return "fra" }
+
+func (a *abroad) Cast(k share.Key, v quorum.Vote) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.cast[k] = v; v.Status == monitor.Unknown {
+		delete(a.cast, k)
+	}
+}
+
+func (a *abroad) Withdraw(k share.Key) { a.Cast(k, quorum.Vote{}) }
+
+func (a *abroad) Votes(k share.Key) []quorum.Vote {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.votes[k.Target.Addr()]
+}
+
+func (a *abroad) decided(words string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.told = append(a.told, words)
+}
+
+func (a *abroad) Override(o override.Override) { a.decided(string(o.Action) + " " + o.Target.String()) }
+func (a *abroad) Clear(t override.Target)      { a.decided("clear " + t.String()) }
+func (a *abroad) Let(pool, member string)      { a.decided("let " + member + " of " + pool) }
+func (a *abroad) Sites() []share.Site          { return []share.Site{{Name: "fra", Ours: true, Fresh: true}} }
+func (a *abroad) Stats() share.Stats           { return share.Stats{Connected: true} }
+func (a *abroad) Close()                       { a.closed = true }
+
+func TestAgreement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, w := elsewhere(t), newWorld()
+		_, f := w.begin(t, three+"}")
+		lines := logbook(t)
+		expect(t, "Nobody else is there", now(t, f), "1 2")
+		if got := a.own(); got != "1=up 2=up 3=up" {
+			t.Errorf("This site says %q", got)
+		}
+
+		for addr := range maps.Keys(map[string]bool{"192.0.2.1": true, "192.0.2.2": true, "192.0.2.3": true}) {
+			a.say(addr, "iad=up nrt=up")
+		}
+		w.set("refused", "192.0.2.1", "192.0.2.2", "192.0.2.3")
+		expect(t, "Blind, and outvoted", after(t, f, wayDown), "1 2")
+		if got := a.own(); got != "1=down 2=down 3=down" {
+			t.Errorf("This site says %q", got)
+		}
+		if len(lines("->")) > 0 {
+			t.Errorf("The log has %q, though nothing has changed", lines("->"))
+		}
+		a.say("192.0.2.1", "iad=down nrt=up")
+		expect(t, "Most see it down, at once", now(t, f), "2")
+		if want := "www.example.org. east 192.0.2.1:443: up -> down (down by 2 of 3: fra, iad; up: nrt; fra: 3 failures: refused); now answering 192.0.2.2"; len(lines(want)) != 1 {
+			t.Errorf("The log has %q, want %q", lines("->"), want)
+		}
+		a.say("192.0.2.2", "")
+		expect(t, "Alone with what it sees", now(t, f), "3")
+		a.say("192.0.2.1", "iad=up nrt=up")
+		expect(t, "It is back for the others", now(t, f), "1")
+		w.set("", "192.0.2.1", "192.0.2.2", "192.0.2.3")
+		expect(t, "It sees again", after(t, f, wayUp), "1 2")
+		a.say("192.0.2.1", "iad=down nrt=down")
+		expect(t, "The others do not", now(t, f), "2")
+		a.say("192.0.2.1", "iad=down")
+		expect(t, "A tie", now(t, f), "1 2")
+	})
+}
+
+func TestQuorums(t *testing.T) {
+	for rule, want := range map[string]string{"majority": "1 2", "any": "1 2", "all": "2", "2": "1 2", "3": "2", "own": "1 2"} {
+		synctest.Test(t, func(t *testing.T) {
+			a, w := elsewhere(t), newWorld()
+			_, f := w.begin(t, three+"quorum "+rule+"\n}")
+			a.say("192.0.2.1", "iad=down nrt=up")
+			expect(t, rule, now(t, f), want)
+			a.say("192.0.2.1", "iad=down nrt=down")
+			expect(t, rule+", two down", now(t, f), map[string]string{"any": "1 2", "own": "1 2"}[rule]+map[string]string{"majority": "2", "all": "2", "2": "2", "3": "2"}[rule])
+		})
+	}
+}
+
+// A replica that has just started knows what the others know.
+func TestAgreementOfNewcomer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, w := elsewhere(t), newWorld()
+		for _, addr := range []string{"192.0.2.1", "192.0.2.2"} {
+			a.say(addr, "iad=down nrt=down")
+		}
+		_, f := w.begin(t, three+"failback manual\n}")
+		expect(t, "Its own probes pass", now(t, f), "3")
+		a.say("192.0.2.1", "iad=back nrt=back")
+		expect(t, "It came back, and waits, as it does for them", now(t, f), "3")
+		if len(a.told) > 0 {
+			t.Errorf("It has decided %q", a.told)
+		}
+		process.LetBack("www.example.org.", "192.0.2.1:443")
+		expect(t, "It is let back at another site", now(t, f), "1")
+	})
+}
+
+// What it takes for an answer to change is what bounds the TTL, be it the votes of this site or of others.
+func TestAgreementTTL(t *testing.T) {
+	for _, tc := range []struct {
+		votes string // on the only member, besides that of this site
+		fails bool   // here
+		want  uint32
+	}{
+		{"", false, 32},                 // it takes this one
+		{"iad=up nrt=up", false, 32},    // it takes two, the faster of which is as fast as the slower
+		{"iad=up nrt=down", false, 32},  // it takes one
+		{"iad=down nrt=down", true, 31}, // it takes two to come back, with rise 2
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a, w := elsewhere(t), newWorld()
+			g, _ := w.begin(t, "failover www.example.org 192.0.2.1:443 {\ninterval 30s\n}")
+			if tc.fails {
+				w.set("down", "192.0.2.1")
+				time.Sleep(40 * time.Second)
+				synctest.Wait()
+			}
+			a.say("192.0.2.1", tc.votes)
+			if got := g.pools[0].now.Load().ttl; got != tc.want {
+				t.Errorf("With %q and here %t: TTL %d, want %d", tc.votes, !tc.fails, got, tc.want)
+			}
+		})
+	}
+}
+
+func TestAgreementOfOverlay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, w := elsewhere(t), newWorld()
+		f, _ := w.overlaying(t, "", "www.example.org. 60 A 192.0.2.1, www.example.org. 60 A 192.0.2.2")
+		settle(t, f, "www.example.org. A")
+		a.say("192.0.2.1", "iad=down nrt=down")
+		if got := shown(t, f, "www.example.org. A"); strings.Contains(got, "192.0.2.1") || !strings.Contains(got, "192.0.2.2") {
+			t.Errorf("The others see one down: %s", got)
+		}
+		a.say("192.0.2.1", "iad=up nrt=up")
+		w.set("refused", "192.0.2.2")
+		time.Sleep(wayDown)
+		synctest.Wait()
+		if got := shown(t, f, "www.example.org. A"); !strings.Contains(got, "192.0.2.1") || strings.Contains(got, "192.0.2.2") {
+			t.Errorf("This site sees the other one down, and nobody else votes on it: %s", got)
+		}
+		f.generation.stop()
+		if got := a.own(); got != "" {
+			t.Errorf("It still says %q", got)
+		}
+	})
+}
+
+// A reload, to a Corefile without some members, withdraws the votes on these, and keeps what was agreed.
+func TestAgreementOverReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, w := elsewhere(t), newWorld()
+		g, _ := w.begin(t, three+"hold 10m\n}")
+		a.say("192.0.2.1", "iad=down nrt=down")
+		time.Sleep(time.Minute)
+		a.say("192.0.2.1", "iad=back nrt=back")
+		before := g.pools[0].now.Load().String()
+		next, _ := w.generate(t, g.monitor, g, "failover www.example.org east=192.0.2.1:443 192.0.2.2:443 {\nhold 10m\n}")
+		g.reload()
+		next.start()
+		g.reloaded()
+		synctest.Wait()
+		if got := next.pools[0].now.Load().String(); before != "192.0.2.2" || got != before {
+			t.Errorf("A member that is held: %s, and after the reload %s", before, got)
+		}
+		if got := a.own(); got != "1=up 2=up" {
+			t.Errorf("This site says %q", got)
+		}
+	})
+}
+
+// What is decided here is told, and what is decided elsewhere holds.
+func TestDecisionsOfAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, w := elsewhere(t), newWorld()
+		_, f := w.begin(t, three+"failback manual\n}")
+		lines := logbook(t)
+		decide(t, "drain 192.0.2.1", 30*time.Second)
+		theirs := decision("drain 192.0.2.2", 0)
+		theirs.Author = "bob"
+		process.Decided(append(process.Overrides(), theirs))
+		expect(t, "Both", now(t, f), "3")
+		process.Decided(append(process.Overrides()[:1:1], theirs))
+		if n := len(lines("from another site")); n != 1 {
+			t.Errorf("The log says so %d times, want once: %q", n, lines("Override"))
+		}
+		expect(t, "Ours has ended", after(t, f, time.Minute), "1")
+		process.Decided(nil)
+		expect(t, "Theirs is cleared", now(t, f), "1 2")
+		w.set("down", "192.0.2.1")
+		time.Sleep(wayDown)
+		w.set("", "192.0.2.1")
+		time.Sleep(wayUp)
+		undo(t, "192.0.2.1")
+		want := []string{"drain 192.0.2.1", "clear 192.0.2.1", "let 192.0.2.1:443 of www.example.org."}
+		if _, err := process.Override(decision("drain 192.0.2.1", 0), status.How{DryRun: true}); err != nil {
+			t.Error(err)
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if !slices.Equal(a.told, want) {
+			t.Errorf("The others are told %q, want %q", a.told, want)
+		}
+	})
+}
