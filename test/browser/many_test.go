@@ -78,3 +78,27 @@ func TestManyPools(t *testing.T) {
 	b.click(`document.getElementById("unwell")`)
 	b.until(`document.getElementById("found").textContent === "1,000 found" && document.getElementById("well").hidden`)
 }
+
+// More pools than are fetched at once: what is not well is there wherever it stands, and a search is the server's.
+func TestMorePoolsThanFetched(t *testing.T) {
+	up, down := listen(t, "127.0.0.2:0"), listen(t, "127.0.0.3:0")
+	down.Close()
+	var lines strings.Builder
+	for i := range 1200 {
+		primary := up
+		if i == 1100 {
+			primary = down
+		}
+		fmt.Fprintf(&lines, "failover w%04d.example.org %s\n", i, primary)
+	}
+	s := start(t, lines.String())
+	b := open(t, s.page, look{})
+	b.until(`document.title.startsWith("1 pool on fallback") && document.getElementById("ill-list").contains(row("w1100.example.org."))`)
+	b.until(`document.getElementById("more-words").textContent.startsWith("1,001 pools of 1,200") && !row("w1150.example.org.")`)
+	b.fill("q", "w115")
+	b.until(`document.getElementById("found").textContent === "10 found" && row("w1150.example.org.") && !row("w0001.example.org.")`)
+	b.press("\x1b")
+	b.until(`row("w0001.example.org.") && !row("w1150.example.org.")`)
+	b.click(`document.getElementById("more-go")`)
+	b.until(`row("w1150.example.org.") && document.querySelectorAll(".pool").length === 1200 && document.getElementById("more").hidden`)
+}
