@@ -31,11 +31,7 @@ func (r *registry) resolve(t override.Target) (override.Target, error) {
 				continue
 			}
 			t.Pool = m.allNames()[0]
-			for _, member := range m.allMembers() {
-				if strings.EqualFold(member.Label, t.Member) && t.Member != "" {
-					t.Member = address(member)
-				}
-			}
+			t.Member = memberOf(m.allMembers(), t.Member)
 		}
 		if t.Pool == "" {
 			return t, fmt.Errorf("%w: no pool has the name %q", errNoMember, name)
@@ -49,6 +45,19 @@ func (r *registry) resolve(t override.Target) (override.Target, error) {
 		return t, fmt.Errorf("%w: none is %q", errNoMember, o.Target)
 	}
 	return o.Target, nil
+}
+
+// memberOf is the word for the member that has a label or an address, or the word itself where there is none.
+func memberOf(members []pool.Member, word string) string {
+	addr, isAddr := override.ParseMember(word)
+	for _, m := range members {
+		switch {
+		case isAddr && m.Addr == addr.Addr() && (addr.Port() == 0 || addr.Port() == m.Port),
+			!isAddr && word != "" && strings.EqualFold(m.Label, word):
+			return address(m)
+		}
+	}
+	return word
 }
 
 // address is a member as overrides name it.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coredns-failover/failover/plugin/monitor"
@@ -187,7 +188,7 @@ func (r *registry) adopt(k *kept) {
 func (r *registry) collect() *stateDocument {
 	d := &stateDocument{Format: stateFormat, Version: stateVersion, Saved: time.Now(), Overrides: r.Overrides()}
 	byQuestion := make(map[string]int)
-	r.monitor.All(func(question string, target netip.AddrPort, k monitor.Known) {
+	r.monitorInUse().All(func(question string, target netip.AddrPort, k monitor.Known) {
 		i, ok := byQuestion[question]
 		if !ok {
 			i = len(d.Questions)
@@ -205,6 +206,16 @@ func (r *registry) collect() *stateDocument {
 		}
 	}
 	return d
+}
+
+// monitorInUse is that of the generation that answers.
+func (r *registry) monitorInUse() *monitor.Monitor {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.generations) == 0 {
+		return r.monitor
+	}
+	return r.generations[0].monitor
 }
 
 // keep is what has to be known of a pool beside the statuses of its members.
@@ -269,9 +280,9 @@ func (o *overlay) recall(s statePool) {
 
 // keeper writes the state file. The zero value writes none.
 type keeper struct {
-	mu     sync.Mutex // guards all below
+	mu     sync.Mutex // one use after the other
 	place  *statePlace
-	writer *stateWriter // nil: there is no place
+	writer atomic.Pointer[stateWriter] // nil: there is no place
 }
 
 // use has the state written to another place from now on; nil is nowhere. It writes what there is to the place before,
@@ -282,12 +293,11 @@ func (k *keeper) use(place *statePlace) {
 	if place != nil && k.place != nil && place.file == k.place.file && place.maxAge == k.place.maxAge {
 		return
 	}
-	if k.writer != nil {
-		k.writer.stop()
-		k.writer = nil
+	if w := k.writer.Swap(nil); w != nil {
+		w.stop()
 	}
 	if k.place = place; place != nil {
-		k.writer = newStateWriter(place.file, place.maxAge/4, process.collect)
+		k.writer.Store(newStateWriter(place.file, place.maxAge/4, process.collect))
 	}
 }
 
@@ -300,10 +310,8 @@ func (k *keeper) uses(file string) bool {
 
 // changed notes that there is something new to write. It waits for nothing.
 func (k *keeper) changed() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.writer != nil {
-		k.writer.poke()
+	if w := k.writer.Load(); w != nil {
+		w.poke()
 	}
 }
 
@@ -341,7 +349,7 @@ func (w *stateWriter) stop() {
 	<-w.ended
 }
 
-// share is what part of the time a writer may take where everything changes all the time.
+// share is what part of one processor's time a writer may take where everything changes all the time.
 const share = 10
 
 // run writes as soon as there is something new: a process that is killed may be so right after.
@@ -358,9 +366,7 @@ func (w *stateWriter) run() {
 			w.unlock()
 			return
 		}
-		began := time.Now()
-		w.write()
-		rest := time.NewTimer(time.Since(began) * (share - 1))
+		rest := time.NewTimer(max(w.write()*(share-1), time.Millisecond))
 		select {
 		case <-rest.C:
 		case <-w.end:
@@ -372,34 +378,38 @@ func (w *stateWriter) run() {
 	}
 }
 
-// write writes the file, and says so when that begins to fail, and when it works again.
-func (w *stateWriter) write() {
+// write writes the file, and says so when that begins to fail, and when it works again. It returns how long it has had
+// to work for it: to wait for the disk costs nothing.
+func (w *stateWriter) write() (work time.Duration) {
+	began := time.Now()
+	data, err := json.Marshal(w.collect())
+	work = time.Since(began)
+	if err == nil {
+		err = w.put(data)
+	}
 	trouble := ""
-	if err := w.tryWrite(); err != nil {
+	if err != nil {
 		trouble = err.Error()
 	}
 	if trouble == w.trouble {
-		return
+		return work
 	}
 	if w.trouble = trouble; trouble == "" {
 		log.Infof("State: %s is written again", w.file)
 	} else {
 		log.Warningf("State: %s cannot be written: %s", w.file, trouble)
 	}
+	return work
 }
 
-// tryWrite puts a whole new file in the place of the one before.
-func (w *stateWriter) tryWrite() error {
+// put puts a whole new file in the place of the one before.
+func (w *stateWriter) put(data []byte) error {
 	if w.lock == nil {
 		lock, err := lockFile(w.file + ".lock")
 		if err != nil {
 			return err
 		}
 		w.lock = lock
-	}
-	data, err := json.Marshal(w.collect())
-	if err != nil {
-		return err
 	}
 	next, err := os.OpenFile(w.file+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
