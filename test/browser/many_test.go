@@ -40,7 +40,7 @@ func TestManyPools(t *testing.T) {
 		requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - begin)));
 	})`
 	bound("Search", eval[float64](b, fmt.Sprintf(typed, "w0500")), 1000)
-	if n := eval[int](b, `[...document.querySelectorAll(".pool")].filter(e => e.getBoundingClientRect().height).length`); n != 1 {
+	if n := eval[int](b, `document.querySelectorAll(".pool").length`); n != 1 {
 		t.Errorf("%d pools are found, want 1", n)
 	}
 	if found := eval[string](b, `document.getElementById("found").textContent`); found != "1 found" {
@@ -98,7 +98,7 @@ func TestMorePoolsThanFetched(t *testing.T) {
 	b.fill("q", "w115")
 	b.until(`document.getElementById("found").textContent === "10 found" && row("w1150.example.org.") && !row("w0001.example.org.")`)
 	b.press("\x1b")
-	b.until(`row("w0001.example.org.") && !row("w1150.example.org.")`)
+	b.until(`document.getElementById("more-words").textContent.startsWith("1,001 pools of 1,200") && row("w0001.example.org.") && !row("w1150.example.org.")`)
 	b.click(`document.getElementById("more-go")`)
 	b.until(`row("w1150.example.org.") && document.querySelectorAll(".pool").length === 1200 && document.getElementById("more").hidden`)
 }
