@@ -248,22 +248,17 @@ func open(t *testing.T, url string, how look) *tab {
 	t.Helper()
 	ctx, closeTab := chromedp.NewContext(chromium)
 	b := &tab{t: t, ctx: ctx}
+	said := make(chan struct{}) // closed when the console has nothing more to say
 	t.Cleanup(func() {
 		if t.Failed() {
 			b.shot("failed-" + t.Name())
 		}
 		closeTab()
+		<-said
 	})
-	b.must(chromedp.Do(ctx))
-	b.must(chromedp.Listen(ctx, func(event any) {
-		if sent, ok := event.(*network.EventRequestWillBeSent); ok {
-			b.mu.Lock()
-			b.requests = append(b.requests, sent.Request.URL)
-			b.mu.Unlock()
-		}
-	}))
 	console := chromedp.Console(ctx)
 	go func() { // ends with the tab
+		defer close(said)
 		for m, err := range console {
 			if err != nil {
 				return
@@ -273,6 +268,13 @@ func open(t *testing.T, url string, how look) *tab {
 			}
 		}
 	}()
+	b.must(chromedp.Listen(ctx, func(event any) {
+		if sent, ok := event.(*network.EventRequestWillBeSent); ok {
+			b.mu.Lock()
+			b.requests = append(b.requests, sent.Request.URL)
+			b.mu.Unlock()
+		}
+	}))
 	b.look(how)
 	call(b, network.Enable, network.EnableParams{})
 	call(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: begun})
