@@ -113,3 +113,31 @@ func TestLetBack(t *testing.T) {
 	b.click(`document.getElementById("go")`)
 	b.until(`document.title.startsWith("All well") && row("www.example.org.").innerText.includes("primary")`)
 }
+
+// A member becomes the last usable one while the dialog is open. The server refuses what it has not warned of, and the
+// page asks once more.
+func TestLastUsableMeanwhile(t *testing.T) {
+	first, second := listen(t, "127.0.0.2:0"), listen(t, "127.0.0.3:0")
+	s := start(t, fmt.Sprintf("failover www.example.org %s {\nbackup %s\n}", first, second))
+	b := open(t, s.page, look{})
+	b.until(`document.title.startsWith("All well")`)
+	b.click(fmt.Sprintf(`button("Change %s in www.example.org.")`, first))
+	b.until(`document.activeElement.id === "token"`)
+	b.fill("token", token+"\r")
+	b.until(`document.getElementById("outcome").innerText.includes("127.0.0.3 (backup)") && !document.getElementById("go").disabled`)
+	second.Close()
+	b.until(`row("www.example.org.").querySelectorAll(".member")[1].innerText.includes("down")`)
+	b.click(`document.getElementById("go")`)
+	b.until(`!document.getElementById("sure").hidden && document.getElementById("go").disabled && document.activeElement.id === "sure-box"`)
+	var said struct{ Overrides []struct{ Action string } }
+	if s.get("api/v1/overrides", &said); len(said.Overrides) > 0 {
+		t.Errorf("The server has %+v before it was confirmed", said.Overrides)
+	}
+	b.press(" ")
+	b.until(`!document.getElementById("go").disabled`)
+	b.click(`document.getElementById("go")`)
+	b.until(`!document.getElementById("hand").open && document.title.startsWith("1 pool on fallback")`)
+	if s.get("api/v1/overrides", &said); len(said.Overrides) != 1 {
+		t.Errorf("The server has %+v, want the drain", said.Overrides)
+	}
+}
