@@ -363,15 +363,23 @@ func (b *tab) press(keys string) {
 	}
 }
 
-// click clicks on what an expression names, as a mouse does.
+// click clicks on what an expression names, as a mouse does, once it stands still and nothing is in front of it.
 func (b *tab) click(element string) {
 	b.t.Helper()
-	at := eval[[]float64](b, fmt.Sprintf(`(() => {
-		const e = %s;
-		e.scrollIntoView({block: "center", behavior: "instant"});
-		const r = e.getBoundingClientRect();
-		return [r.left + r.width / 2, r.top + r.height / 2];
+	at := eval[[]float64](b, fmt.Sprintf(`(async () => {
+		for (let was = "", end = Date.now() + 10000; Date.now() < end; await new Promise(requestAnimationFrame)) {
+			const e = %s;
+			if (!e) continue;
+			e.scrollIntoView({block: "center", behavior: "instant"});
+			const r = e.getBoundingClientRect(), x = r.left + r.width / 2, y = r.top + r.height / 2;
+			if (was === [x, y].join() && e.contains(document.elementFromPoint(x, y))) return [x, y];
+			was = [x, y].join();
+		}
+		return [];
 	})()`, element))
+	if len(at) == 0 {
+		b.t.Fatalf("Nothing to click on: %s", element)
+	}
 	b.must(chromedp.Do(b.ctx, chromedp.MouseClickXY(at[0], at[1])))
 }
 
