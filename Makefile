@@ -35,11 +35,13 @@ build:
 # Everything is compiled before the first test starts, so that no test's clock runs while the
 # compiler has the processors.
 .PHONY: test
-test: test-deps
+test: test-deps build
 	$(PLAIN) go vet ./...
 	go build -race . github.com/coredns/coredns/core/plugin
 	go test -race -timeout $(TESTTIMEOUT) ./...
 	$(PLAIN) go test ./bench
+	cd test/browser && $(PLAIN) go vet ./...
+	cd test/browser && $(PLAIN) go test -count=1 -timeout 10m .
 
 # Servers come with the wish to be started, which policy-rc.d denies while they are installed: the tests
 # start their own.
@@ -95,6 +97,7 @@ soak: test-deps build
 lint:
 	$(TOOL) golangci-lint run ./...
 	cd test/kubernetes && $(PLAIN) go tool -modfile=../../tools/go.mod golangci-lint run ./...
+	cd test/browser && $(PLAIN) go tool -modfile=../../tools/go.mod golangci-lint run ./...
 
 # Each native fuzz target of each package, one after the other.
 .PHONY: fuzz
