@@ -23,7 +23,7 @@ func events(ctx context.Context, s *session) error {
 	}
 	var query url.Values
 	if len(s.args) > 0 {
-		query = url.Values{"pool": s.args}
+		query = url.Values{"pool": {fqdn(s.args[0])}}
 	}
 	var list struct {
 		Events []status.Event `json:"events"`
