@@ -8,7 +8,7 @@ LDFLAGS    = -s -w -X github.com/coredns/coredns/coremain.GitCommit=$(GITCOMMIT)
 
 # What `make test` calls besides Go, as program:package, with Debian's names for the packages.
 NEEDS       ?= cc:build-essential dig:bind9-dnsutils delv:bind9-dnsutils nsupdate:bind9-dnsutils named:bind9 nsd:nsd unbound:unbound \
-               kdig:knot-dnsutils knotd:knot etcd:etcd-server chromium:chromium
+               kdig:knot-dnsutils knotd:knot etcd:etcd-server chromium:chromium promtool:prometheus
 TESTTIMEOUT ?= 20m
 SECONDS     ?= 120
 FUZZTIME    ?= 1m
@@ -42,7 +42,7 @@ test: test-deps
 	go test -race -timeout $(TESTTIMEOUT) ./...
 	$(PLAIN) go test ./bench
 
-# Name servers come with the wish to be started, which policy-rc.d denies while they are installed: the tests
+# Servers come with the wish to be started, which policy-rc.d denies while they are installed: the tests
 # start their own.
 .PHONY: test-deps
 test-deps:

@@ -52,6 +52,7 @@ type config struct {
 	require  int          // how many of these have to pass; 0: all
 	settings monitor.Settings
 	startup  time.Duration
+	manual   bool               // failback
 	from     bool               // an overlay: the addresses are what the next plugins answer
 	allow    []netip.Prefix     // of an overlay: what may be probed; nil: see allowed
 	limit    int                // of an overlay: how many addresses it keeps
@@ -59,6 +60,8 @@ type config struct {
 	https    bool               // there are HTTPS records,
 	params   []dns.SVCBKeyValue // with these parameters
 	updates  []update           // of the server block
+	operation
+	root string // where relative names of files begin
 	authority
 	tierAt   []position          // of each tier
 	said     map[string]property // the properties of this directive, the latest of each word
@@ -102,6 +105,7 @@ var properties = map[string]struct {
 	"timeout":  {"DURATION", duration(10*time.Millisecond, 24*time.Hour, func(c *config) *time.Duration { return &c.settings.Timeout })},
 	"fall":     {"COUNT [WINDOW]", (*config).fall},
 	"rise":     {"COUNT", (*config).rise},
+	"failback": {"auto | manual", (*config).failback},
 	"hold":     {"DURATION", duration(0, 24*time.Hour, func(c *config) *time.Duration { return &c.Hold })},
 	"min":      {"COUNT | PERCENT%", (*config).min},
 	"answer":   {"all | COUNT", (*config).answer},
@@ -116,16 +120,19 @@ var properties = map[string]struct {
 	"startup":  {"DURATION", duration(0, 10*time.Minute, func(c *config) *time.Duration { return &c.startup })},
 	"allow":    {"CIDR...", (*config).allowed},
 	"limit":    {"COUNT", (*config).limited},
+	"status":   {"ADDRESS [token FILE] [tls CERT KEY] [mode MODE]", (*config).status},
+	"state":    {"FILE [MAXAGE]", (*config).state},
 	"update":   {"SERVER ZONE [KEY [ALGORITHM]]", (*config).update},
 }
 
 // repeatable are the properties that may be said more than once.
-var repeatable = []string{"backup", "probe", "update"}
+var repeatable = []string{"backup", "probe", "update", "status"}
 
 // configure makes the pools of one server block out of its directives. zones are the server block's,
 // normalised. root is where relative names of files begin.
 func configure(directives []directive, zones []string, root string) ([]*config, error) {
 	base := defaults()
+	base.root = root
 	var own []directive
 	for _, d := range directives {
 		if len(d.args) > 0 || slices.ContainsFunc(d.properties, ofMembers) {
@@ -201,8 +208,10 @@ func (c *config) derive(taken map[string]position) error {
 	return nil
 }
 
-// ofBlock says whether a property belongs to a server block as a whole, and stands with its defaults.
-func ofBlock(p property) bool { return p.word == "soa" || p.word == "ns" || p.word == "update" }
+// ofBlock says whether a property belongs to a server block as a whole, or to the process, and stands with the defaults.
+func ofBlock(p property) bool {
+	return slices.Contains([]string{"soa", "ns", "update", "status", "state"}, p.word)
+}
 
 // ofMembers says whether a property belongs to one pool and cannot be a default.
 func ofMembers(p property) bool { return p.word == "primary" || p.word == "backup" || p.word == "from" }
@@ -552,6 +561,15 @@ func (c *config) rise(p property) (err error) {
 	return err
 }
 
+// failback reads who lets a member back that was down.
+func (c *config) failback(p property) error {
+	if p.args[0] != "auto" && p.args[0] != "manual" {
+		return p.errorf("failback %q, want auto or manual", p.args[0])
+	}
+	c.manual = p.args[0] == "manual"
+	return p.takes(1)
+}
+
 func (c *config) min(p property) (err error) {
 	if err := p.takes(1); err != nil {
 		return err
@@ -588,11 +606,13 @@ func (c *config) answer(p property) error {
 	return nil
 }
 
+// orders are the words of the order property, as [pool.Order] counts them.
+var orders = []string{"fixed", "sorted", "cyclic", "random"}
+
 func (c *config) order(p property) error {
 	if err := p.takes(1); err != nil {
 		return err
 	}
-	orders := []string{"fixed", "sorted", "cyclic", "random"} // in the order of pool.Order
 	i := slices.Index(orders, p.args[0])
 	if i < 0 {
 		return p.errorf("order %q, want one of %s", p.args[0], strings.Join(orders, ", "))

@@ -501,7 +501,7 @@ func TestSetupErrors(t *testing.T) {
 func TestConfigWrong(t *testing.T) {
 	const (
 		addr     = "want one such as 192.0.2.10, 192.0.2.10:443 or [2001:db8::10]:443"
-		words    = "want one of allow, answer, backup, fall, fallback, from, hold, https, interval, limit, min, ns, order, prefer, primary, probe, recheck, require, rise, soa, srv, startup, timeout, ttl, update"
+		words    = "want one of allow, answer, backup, failback, fall, fallback, from, hold, https, interval, limit, min, ns, order, prefer, primary, probe, recheck, require, rise, soa, srv, startup, state, status, timeout, ttl, update"
 		kinds    = "want one of dns, exec, grpc, grpcs, http, https, icmp, tcp, tls"
 		unicast  = "is not the address of one host, want a unicast address"
 		label    = "want a host name label: letters, digits and hyphens"
@@ -599,7 +599,8 @@ func TestConfigWrong(t *testing.T) {
 		{"failover www.example.org a=192.0.2.1:1 {\nsrv http\n}\nfailover a.www.example.org 192.0.2.1:1", 1, `pool "www.example.org." has the name "a.www.example.org.", too, which is that of the pool of Testfile:4, want another label or name`},
 		{"failover www.example.org 192.0.2.1:1 {\nsrv http\n}\nfailover _http._tcp.www.example.org 192.0.2.1:1", 1, `pool "www.example.org." has the name "_http._tcp.www.example.org.", too, which is that of the pool of Testfile:4, want another label or name`},
 		{"failover " + strings.Repeat("a.", 117) + "example.org 192.0.2.1:1 {\nsrv http\n}", 1, `pool "` + strings.Repeat("a.", 117) + `example.org." has the name "_http._tcp.` + strings.Repeat("a.", 117) + `example.org.", too, which is too long`},
-		{inBlock("failback manual"), 2, `unknown property "failback", ` + words},
+		{inBlock("failback never"), 2, `failback "never", want auto or manual`},
+		{inBlock("failback manual auto"), 2, `failback has "auto" after its value, want nothing there`},
 		{inBlock("quorum majority"), 2, `unknown property "quorum", ` + words},
 		{inBlock("require 0"), 2, `require "0", want all, any or a number of probes`},
 		{inBlock("require most"), 2, `require "most", want all, any or a number of probes`},
@@ -607,8 +608,8 @@ func TestConfigWrong(t *testing.T) {
 		{inBlock("require 2"), 2, `require "2" of the probes of "www.example.org.", of which there are 1, want as many at most`},
 		{inBlock("probe tcp://\nprobe tcp://:80\nrequire 3"), 4, `require "3" of the probes of "www.example.org.", of which there are 2, want as many at most`},
 		{"failover {\nrequire 2\n}\nfailover www.example.org 192.0.2.10:443", 4, `require "2" of the probes of "www.example.org.", of which there are 1, want as many at most`},
-		{inBlock("status 127.0.0.1:9054"), 2, `unknown property "status", ` + words},
-		{inBlock("state /var/lib/failover"), 2, `unknown property "state", ` + words},
+		{inBlock("status 127.0.0.1:9054"), 2, `status in a pool, want it with the defaults of the server block, in a failover without NAME`},
+		{inBlock("state /var/lib/failover"), 2, `state in a pool, want it with the defaults of the server block, in a failover without NAME`},
 		{inBlock("share etcd http://127.0.0.1:2379"), 2, `unknown property "share", ` + words},
 		{inBlock("watch"), 2, `unknown property "watch", ` + words},
 		{inBlock("192.0.2.11:443"), 2, `unknown property "192.0.2.11:443", ` + words},
@@ -898,6 +899,9 @@ func TestConfigProperties(t *testing.T) {
 		"soa":      {"soa ns1.example.net hostmaster.example.org", "soa ns1.example.net"},
 		"ns":       {"ns ns1.example.net ns2.example.net", "ns 192.0.2.53"},
 		"update":   {"update 192.0.2.53 example.org", "update east example.org"},
+		"failback": {"failback manual", "failback never"},
+		"status":   {"status 127.0.0.1:9054", "status 9054"},
+		"state":    {"state failover.state 5m", "state failover.state 5y"},
 	}
 	if got, want := slices.Sorted(maps.Keys(examples)), slices.Sorted(maps.Keys(properties)); !slices.Equal(got, want) {
 		t.Fatalf("Examples of %v, want them of %v", got, want)

@@ -36,6 +36,7 @@ type handler struct{ *block }
 
 // block is what the failover directives of one server block come to.
 type block struct {
+	in         *serverBlock
 	names      *names   // never written to after setup, nor is
 	overlays   overlays // this
 	pools      []*livePool
@@ -52,25 +53,27 @@ type block struct {
 // newBlock makes a server block's pools and adds them to the generation.
 func newBlock(g *generation, configs []*config, zones []string, key string) *block {
 	var (
+		in    = &serverBlock{key: key, zones: zones}
 		pools []*livePool
 		over  []*overlay
 		all   []string
 	)
 	for _, c := range configs {
 		if c.from {
-			over = append(over, newOverlay(c, key))
+			over = append(over, newOverlay(c, in))
 			continue
 		}
 		var like *livePool // pools that stand together mostly have the same terms
 		if len(pools) > 0 {
 			like = pools[len(pools)-1]
 		}
-		pools = append(pools, newLivePool(c, key, like))
+		pools = append(pools, newLivePool(c, in, like))
 		all = append(all, c.names...)
 	}
 	inZone := func(origin string) *zone { return g.zone(zoneKey{key, origin}, configs[0].authority) }
 	g.pools, g.overlays = append(g.pools, pools...), append(g.overlays, over...)
 	return &block{
+		in:         in,
 		names:      makeNames(pools, zones, inZone),
 		overlays:   makeOverlays(over, zones, inZone),
 		pools:      pools,

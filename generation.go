@@ -7,15 +7,31 @@ import (
 	"time"
 
 	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/override"
+	"github.com/coredns-failover/failover/plugin/status"
 )
 
 // process is what all generations share, and which of them there are.
-var process = registry{monitor: monitor.New(observeProbe)}
+var process = newRegistry()
+
+func newRegistry() *registry {
+	r := &registry{monitor: monitor.New(observeProbe)}
+	r.listeners.Server = status.NewServer(r, &r.events.Journal)
+	return r
+}
 
 // registry knows every generation that has started and not been stopped. During a reload there are
 // two, and there is a third kind: one whose reload failed after it had started.
 type registry struct {
-	monitor *monitor.Monitor
+	monitor   *monitor.Monitor
+	events    events
+	overrides atomic.Pointer[override.Table] // in force; replaced, never written to
+	listeners status.Listeners
+	state     keeper
+
+	settling sync.Mutex  // one settle after the other
+	deciding sync.Mutex  // one decision after the other; guards
+	expiry   *time.Timer // of the first override that ends by itself; nil: none does
 
 	mu          sync.Mutex // guards all below
 	generations []*generation
@@ -34,6 +50,8 @@ type generation struct {
 	overlays []*overlay
 	zones    map[zoneKey]*zone // of the pools
 	outlets  []outlet
+	operation
+	kept *kept // what the state file had; nil: nothing that is of use
 
 	first   bool        // no other Corefile has been answered by before; set before start
 	ready   atomic.Bool // start is over
@@ -110,6 +128,14 @@ func (g *generation) start() {
 	replaces := g.replaces
 	process.mu.Unlock()
 
+	process.watched(len(g.listens) > 0 || process.events.Keeps())
+	if g.restore(); replaces == nil {
+		process.adopt(g.kept)
+	}
+	if g.kept != nil {
+		g.monitor.Recall(g.kept.known)
+	}
+
 	before := make(map[poolKey]*livePool)
 	if replaces != nil {
 		for _, p := range replaces.pools {
@@ -129,6 +155,7 @@ func (g *generation) start() {
 	for _, o := range g.overlays {
 		o.start(g, predecessor(o, replaces), replaces != nil)
 	}
+	g.monitor.Recall(nil)
 	for left := g.patience(began); left > 0; left = g.patience(began) {
 		select {
 		case <-g.known:
@@ -143,6 +170,9 @@ func (g *generation) start() {
 
 // open is called when the generation is the one that answers.
 func (g *generation) open() {
+	process.adopt(g.kept)
+	g.kept = nil
+	process.state.use(g.operation.state)
 	for _, o := range g.outlets {
 		o.open()
 	}
@@ -155,7 +185,7 @@ func predecessor(o *overlay, replaces *generation) *overlay {
 		return nil
 	}
 	for _, same := range []func(*overlay) bool{
-		func(before *overlay) bool { return before.key == o.key },
+		func(before *overlay) bool { return before.key() == o.key() },
 		func(before *overlay) bool { return o.asksTheSame(&before.inquiry) },
 	} {
 		if i := slices.IndexFunc(replaces.overlays, same); i >= 0 {
@@ -197,6 +227,9 @@ func (g *generation) settled(startup time.Duration) {
 // stop ends the probing that no other generation asks for. It may be called more than once.
 func (g *generation) stop() {
 	g.stopped.Do(func() {
+		if process.isLast(g) {
+			process.state.use(nil) // while there is something to write
+		}
 		for _, o := range g.outlets {
 			o.close()
 		}
@@ -206,11 +239,30 @@ func (g *generation) stop() {
 		for _, o := range g.overlays {
 			o.stop()
 		}
-		process.mu.Lock()
-		defer process.mu.Unlock()
-		process.generations = slices.DeleteFunc(process.generations, func(o *generation) bool { return o == g })
-		forgetSeries(g, process.generations)
+		process.forget(g)
+		process.settle()
 	})
+}
+
+// isLast says whether a generation is the only one.
+func (r *registry) isLast(g *generation) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.generations) == 1 && r.generations[0] == g
+}
+
+// forget takes a generation out, and with the last one what operators have decided: the state file has it.
+func (r *registry) forget(g *generation) {
+	r.mu.Lock()
+	r.generations = slices.DeleteFunc(r.generations, func(o *generation) bool { return o == g })
+	forgetSeries(g, r.generations)
+	none := len(r.generations) == 0
+	r.mu.Unlock()
+	if none {
+		r.deciding.Lock()
+		defer r.deciding.Unlock()
+		r.put(new(override.Table))
+	}
 }
 
 // reload notes that a Corefile is being read that may replace this one.
@@ -244,6 +296,7 @@ func (g *generation) reloaded() {
 			o.speak()
 		}
 		next.open()
+		process.events.Reload()
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
 
 	"github.com/miekg/dns"
@@ -22,10 +23,9 @@ type livePool struct {
 	*inquiry
 	Tiers   [][]pool.Member
 	names   []string  // it answers for, never empty; the first is its name in metrics
-	title   string    // its name in logs: with the view where there is one
 	serials []*serial // of the zones of the names
-	outlets []outlet  // the same for all pools of a server block
-	block   string    // the key of the server block
+	outlets []outlet  // the same for all pools of a server block, as is
+	in      *serverBlock
 
 	now     atomic.Pointer[snapshot] // replaced, never written to; nil until start
 	stale   atomic.Bool              // something has changed since now was made
@@ -35,17 +35,36 @@ type livePool struct {
 
 	mu         sync.Mutex // guards the rest, among writers
 	generation *generation
-	checks     []*monitor.Check // len(probes) of each member; nil before start and after stop
-	status     []monitor.Status // of each member, as last made known
-	silent     bool             // the generation before speaks for both
-	follows    *following       // while silent; nil: nothing
-	last       []int            // the members used before a fallback
-	timer      *time.Timer      // the end of a hold
+	checks     []*monitor.Check  // len(probes) of each member; nil before start and after stop
+	status     []monitor.Status  // of each member, as last made known
+	silent     bool              // the generation before speaks for both
+	unwell     bool              // something about it is out of the ordinary
+	since      int64             // it has given the answer of now, as [time.Time.UnixNano] has it
+	follows    *following        // while silent; nil: nothing
+	last       []int             // the members used before a fallback
+	letBack    map[int]time.Time // when the operator did, with failback manual
+	timer      *time.Timer       // the end of a hold
+}
+
+// serverBlock is what pools have to know of theirs.
+type serverBlock struct {
+	key   string // finds it again in the next generation of the Corefile
+	zones []string
+	view  string // its name; known when all plugins are
+}
+
+// titled is a name as it stands in logs: with the view where there is one.
+func (b *serverBlock) titled(name string) string {
+	if b.view == "" {
+		return name
+	}
+	return name + " (view " + b.view + ")"
 }
 
 // terms are what a pool does with its members. Pools that were given the same have the same in memory.
 type terms struct {
-	pool.Pool // without Tiers
+	pool.Pool      // without Tiers
+	manual    bool // failback
 	startup   time.Duration
 	derived   map[string]*role // the names that are made of its names, by what stands before these
 	between   map[string]bool  // what stands between SRV records and a name that a wildcard covers
@@ -62,14 +81,18 @@ type following struct {
 // poolKey finds the same pool in the next generation of the Corefile.
 type poolKey struct{ block, name string }
 
-func (p *livePool) key() poolKey { return poolKey{p.block, p.names[0]} }
+func (p *livePool) key() poolKey { return poolKey{p.in.key, p.names[0]} }
 
-// newLivePool makes a pool that does nothing yet. key is that of its server block, and like one of its pools that
+// title is its name in logs.
+func (p *livePool) title() string { return p.in.titled(p.names[0]) }
+
+// newLivePool makes a pool that does nothing yet. in is its server block, and like one of the pools there that
 // may have the same terms, or nil.
-func newLivePool(c *config, key string, like *livePool) *livePool {
+func newLivePool(c *config, in *serverBlock, like *livePool) *livePool {
 	p := &livePool{
 		terms: &terms{
 			Pool:    c.Pool,
+			manual:  c.manual,
 			startup: c.startup,
 			derived: derived(c.services, &c.Pool),
 			between: protocols(c.services),
@@ -79,8 +102,7 @@ func newLivePool(c *config, key string, like *livePool) *livePool {
 		inquiry: &inquiry{c.specs, c.require, c.settings},
 		Tiers:   c.Tiers,
 		names:   slices.Clip(c.names),
-		title:   c.names[0],
-		block:   key,
+		in:      in,
 	}
 	p.terms.Tiers = nil
 	if like == nil {
@@ -128,11 +150,22 @@ func (p *livePool) start(g *generation, before *livePool, silent bool) {
 	p.status = make([]monitor.Status, p.Size())
 	if before != nil {
 		p.follow(before)
+	} else if g.kept != nil {
+		p.recall(g.kept.pool(p.id()))
 	}
 	members := p.members()
+	if before == nil && g.kept != nil { // what is known from before is no news
+		for i, m := range members {
+			p.status[i] = m.status
+		}
+	}
 	p.publish(members)
 	if before == nil || !p.now.Load().same(before.now.Load()) {
 		p.moved()
+	} else {
+		before.mu.Lock()
+		p.since = before.since
+		before.mu.Unlock()
 	}
 	p.announce(members)
 }
@@ -162,6 +195,19 @@ func (p *livePool) follow(before *livePool) {
 			p.last = append(p.last, i)
 		}
 	}
+	for j, at := range before.letBack {
+		if i, ok := follower[j]; ok {
+			p.let(i, at)
+		}
+	}
+}
+
+// let notes that the operator has let a member back.
+func (p *livePool) let(i int, at time.Time) {
+	if p.letBack == nil {
+		p.letBack = make(map[int]time.Time)
+	}
+	p.letBack[i] = at
 }
 
 // speak begins to make known what happens, with what has happened since before fell silent.
@@ -199,9 +245,15 @@ func (p *livePool) stop() {
 	}
 }
 
-// Changed makes a new snapshot of what is believed now. The monitor calls it, and the end of a hold.
+// Changed makes a new snapshot of what is believed now. The monitor calls it.
+func (p *livePool) Changed() { p.change("something else has changed") }
+
+// holdEnded is called when the hold of a member has.
+func (p *livePool) holdEnded() { p.change("a hold is over") }
+
+// change makes a new snapshot of what is believed now. cause is why the answer changes where no status does.
 // Of many calls at once the first does the work for all that came before it began.
-func (p *livePool) Changed() {
+func (p *livePool) change(cause string) {
 	p.stale.Store(true)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -214,9 +266,15 @@ func (p *livePool) Changed() {
 	if news || !same || p.settled.Load() != settled {
 		p.moved()
 	}
-	if !news && !same && !p.silent {
-		log.Infof("%s a hold is over; now answering %s", p.title, p.now.Load().describe(p))
+	if p.silent {
+		return
 	}
+	if !news && !same {
+		log.Infof("%s %s; now answering %s", p.title(), cause, p.now.Load().describe(p))
+		process.events.answered(p, cause)
+	}
+	process.events.touched(p)
+	process.state.changed()
 }
 
 // publish chooses, stores the answers and sees to it that they are made anew when a hold ends.
@@ -224,16 +282,21 @@ func (p *livePool) publish(members []memberState) {
 	health := make([]pool.Health, len(members))
 	var soonest time.Duration
 	for i, s := range members {
-		health[i] = pool.Health{Up: s.status != monitor.Down, Held: s.held, Next: s.soonest}
-		if s.held > 0 && (soonest == 0 || s.held < soonest) {
+		health[i] = s.health()
+		if s.held > 0 && !s.waiting && (soonest == 0 || s.held < soonest) {
 			soonest = s.held
 		}
 	}
 	choice := p.Choose(health, p.last)
+	p.unwell = choice.Tier != 0 || slices.ContainsFunc(members, memberState.unwell)
 	if choice.Tier != pool.InFallback {
 		p.remember(choice.Used, members)
 	}
-	p.now.Store(newSnapshot(p, choice))
+	next := newSnapshot(p, choice)
+	if !next.same(p.now.Load()) {
+		p.since = time.Now().UnixNano()
+	}
+	p.now.Store(next)
 
 	if soonest > 0 {
 		p.wake(soonest)
@@ -249,7 +312,7 @@ func (p *livePool) publish(members []memberState) {
 func (p *livePool) remember(used []int, members []memberState) {
 	up := make([]int, 0, len(used))
 	for _, i := range used {
-		if members[i].status == monitor.Up {
+		if members[i].probed == monitor.Up {
 			up = append(up, i)
 		}
 	}
@@ -261,7 +324,7 @@ func (p *livePool) remember(used []int, members []memberState) {
 // wake has Changed called after d.
 func (p *livePool) wake(d time.Duration) {
 	if p.timer == nil {
-		p.timer = time.AfterFunc(d, p.Changed)
+		p.timer = time.AfterFunc(d, p.holdEnded)
 		return
 	}
 	p.timer.Reset(d)
@@ -292,8 +355,9 @@ func (p *livePool) announce(members []memberState) bool {
 			continue
 		}
 		log.Infof("%s %s: %s -> %s (%s); now answering %s",
-			p.title, p.Member(i), p.status[i], s.status, p.why(s, p.Hold), p.now.Load().describe(p))
+			p.title(), p.Member(i), p.status[i], s.status, p.why(s, p.Hold), p.now.Load().describe(p))
 		transitions.count(p.names[0], s.status)
+		process.events.transition(p, p.Member(i), p.status[i], s.status, p.why(s, p.Hold), p.now.Load().describe(p))
 		p.status[i] = s.status
 		news = true
 	}
@@ -309,7 +373,10 @@ func (s *snapshot) describe(p *livePool) string {
 }
 
 // members reads all checks at one moment and works out what is believed of each member.
-func (p *livePool) members() []memberState {
+func (p *livePool) members() []memberState { return p.membersUnder(process.overrides.Load()) }
+
+// membersUnder is members where the operator has decided so.
+func (p *livePool) membersUnder(decided *override.Table) []memberState {
 	states := make([]monitor.State, len(p.checks))
 	p.generation.monitor.States(p.checks, states)
 	now := time.Now()
@@ -317,6 +384,12 @@ func (p *livePool) members() []memberState {
 	members := make([]memberState, len(p.checks)/per)
 	for i := range members {
 		members[i] = combine(states[i*per:(i+1)*per], p.need(), p.Hold, now)
+		if p.manual {
+			members[i].wait(p.letBack[i])
+		}
+		if decided.Any() {
+			members[i].obey(decided.Find(p.names[0], p.Member(i)), now)
+		}
 	}
 	return members
 }

@@ -97,6 +97,9 @@ func (w *world) generate(t *testing.T, m *monitor.Monitor, before *generation, d
 		}
 	}
 	g := &generation{monitor: m, first: before == nil, replaces: before, zones: make(map[zoneKey]*zone), pending: make(map[time.Duration]*atomic.Int64), known: make(chan struct{}, 1)}
+	if err := g.join(&configs[0].operation); err != nil {
+		t.Fatal(err)
+	}
 	b := newBlock(g, configs, []string{"example.org."}, "test")
 	t.Cleanup(g.stop)
 	return g, Failover{handler: &handler{b}}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/override"
+	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/probe"
 )
 
@@ -35,11 +37,22 @@ func (q *inquiry) asksTheSame(other *inquiry) bool {
 
 // why is the reason for a member's status in words.
 func (q *inquiry) why(s *memberState, hold time.Duration) string {
+	if s.override != nil && s.override.Action != override.Drain {
+		return s.override.String()
+	}
+	return q.whyProbed(s, hold)
+}
+
+// whyProbed is the reason for the status that its probes give a member.
+func (q *inquiry) whyProbed(s *memberState, hold time.Duration) string {
 	why := s.deciding.Why(&q.settings)
-	if len(q.probes) > 1 && (s.status == monitor.Down || q.need() < len(q.probes)) { // else to come up takes all of them
+	if len(q.probes) > 1 && (s.probed == monitor.Down || q.need() < len(q.probes)) { // else to come up takes all of them
 		why = q.probes[s.probe].Word + ": " + why
 	}
-	if s.held > 0 {
+	switch {
+	case s.waiting:
+		why += ", waits to be let back"
+	case s.held > 0:
 		why += ", held for " + short(hold)
 	}
 	return why
@@ -60,6 +73,11 @@ type memberState struct {
 	soonest  time.Duration // that status could change
 	probe    int           // whose check decided
 	deciding *monitor.State
+	back     bool               // it is up, and was down before
+	probed   monitor.Status     // what the checks come to, whatever the operator says
+	drained  bool               // the operator has taken it out
+	waiting  bool               // it is held until the operator lets it back
+	override *override.Override // nil: there is none
 }
 
 // combine makes one status of a member's checks, of which so many have to be up: it is down as soon as too many of
@@ -74,7 +92,7 @@ func combine(states []monitor.State, need int, hold time.Duration, now time.Time
 	case len(up) >= need:
 		m.status, m.probe = monitor.Up, up[need-1]
 		m.soonest = nth(states, up, len(up)-need+1) // so many have to go down
-		if slices.ContainsFunc(up[:need], func(i int) bool { return states[i].Back }) {
+		if m.back = slices.ContainsFunc(up[:need], func(i int) bool { return states[i].Back }); m.back {
 			m.held = max(0, states[m.probe].Since.Add(hold).Sub(now))
 		}
 	default:
@@ -82,7 +100,47 @@ func combine(states []monitor.State, need int, hold time.Duration, now time.Time
 		m.soonest = slices.MinFunc(states, func(a, b monitor.State) int { return cmp.Compare(a.Soonest, b.Soonest) }).Soonest
 	}
 	m.deciding = &states[m.probe]
+	m.probed = m.status
 	return m
+}
+
+// wait holds a member that came back since the operator has let it back last. It is for failback manual.
+func (m *memberState) wait(letBack time.Time) {
+	switch {
+	case !m.back:
+	case m.deciding.Since.After(letBack):
+		m.waiting, m.held = true, pool.Forever
+	default:
+		m.held = 0
+	}
+}
+
+// obey puts an operator's decision before what the probes say. nil is none.
+func (m *memberState) obey(o *override.Override, now time.Time) {
+	if o == nil {
+		return
+	}
+	m.override, m.held, m.waiting = o, 0, false
+	switch o.Action {
+	case override.Drain:
+		m.drained = true
+	case override.Down:
+		m.status = monitor.Down
+	case override.Up:
+		m.status = monitor.Up
+	}
+	m.soonest = pool.Forever
+	if !o.Until.IsZero() {
+		m.soonest = max(0, o.Until.Sub(now))
+	}
+}
+
+// unwell says whether there is something about a member that is out of the ordinary.
+func (m memberState) unwell() bool { return m.status != monitor.Up || m.held > 0 || m.override != nil }
+
+// health is what a choice has to know of a member.
+func (m *memberState) health() pool.Health {
+	return pool.Health{Up: m.status != monitor.Down && !m.drained, Held: m.held, Next: m.soonest, Drained: m.drained}
 }
 
 // having are the places of the states that have a status, the one that has had it longest first.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/probe"
 
@@ -62,6 +63,13 @@ var updates = promauto.NewCounterVec(prometheus.CounterOpts{
 	Name:      "updates_total",
 	Help:      "Counter of names written to other servers by their result.",
 }, []string{"server", "zone", "result"})
+
+var operations = promauto.NewCounterVec(prometheus.CounterOpts{
+	Namespace: plugin.Namespace,
+	Subsystem: subsystem,
+	Name:      "overrides_total",
+	Help:      "Counter of what operators have decided, and of what has ended by itself.",
+}, []string{"action"})
 
 // lastSkip is the second of the latest probe that could not ask: the log says when there was none for a minute.
 var lastSkip atomic.Int64
@@ -248,6 +256,8 @@ var (
 		"Gauge of the tier in use, from 0; -1 is the fallback.", []string{"pool"}, nil)
 	unprobed = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "unprobed_total"),
 		"Counter of the addresses in the next plugins' answers that are not probed, by what keeps them from it.", []string{"pool", "reason"}, nil)
+	overridesNow = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "overrides"),
+		"Gauge of the overrides in force.", []string{"action"}, nil)
 	updatesPending = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "updates_pending"),
 		"Gauge of the names that are still to be written to another server.", []string{"server", "zone"}, nil)
 )
@@ -264,12 +274,22 @@ func (gauges) Describe(ch chan<- *prometheus.Desc) {
 	ch <- tier
 	ch <- unprobed
 	ch <- updatesPending
+	ch <- overridesNow
 }
 
 // Collect implements the prometheus.Collector interface.
 func (gauges) Collect(ch chan<- prometheus.Metric) {
 	for to, n := range process.pending() {
 		ch <- prometheus.MustNewConstMetric(updatesPending, prometheus.GaugeValue, float64(n), to.server.String(), to.zone)
+	}
+	for _, action := range override.Actions {
+		n := 0
+		for _, o := range process.Overrides() {
+			if o.Action == action {
+				n++
+			}
+		}
+		ch <- prometheus.MustNewConstMetric(overridesNow, prometheus.GaugeValue, float64(n), string(action))
 	}
 	for name, r := range process.reports() {
 		if r.tier != noTier {

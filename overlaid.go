@@ -354,6 +354,9 @@ func (v *revision) cut(places []int, used int) []int {
 // fallback puts what the operator chose in place of a set that is not usable.
 func (v *revision) fallback(s *recordSet, addrs []netip.Addr, places []int) {
 	owner, f := s.given[0].Header(), &v.Fallback
+	if f.Reply == pool.Addresses && f.Members != pool.Others {
+		places = v.notDrained(addrs, places)
+	}
 	latest := []int(nil)
 	if f.Reply == pool.Addresses && f.Members == pool.Last {
 		latest = v.last(addrs, places)
@@ -388,6 +391,18 @@ func (v *revision) others(s *recordSet, owner *dns.RR_Header) {
 	s.rrs = records(owner.Name, addrs, s.ttl)
 	s.pick(v.cut(places, used))
 	s.reordered = true
+}
+
+// notDrained leaves out the places of addresses that the operator has taken out, unless that is all of them.
+func (v *revision) notDrained(addrs []netip.Addr, places []int) []int {
+	left := slices.DeleteFunc(slices.Clone(places), func(place int) bool {
+		f := v.table[addrs[place]]
+		return f != nil && f.belief.Load().drained
+	})
+	if len(left) == 0 {
+		return places
+	}
+	return left
 }
 
 // last leaves those of the places whose addresses worked last: as many as make a set usable. nil: none ever did.

@@ -35,8 +35,8 @@ type overlay struct {
 	pool.Pool // without Tiers
 	inquiry
 	names   []string // it is for these and all below them; the first is its name in metrics
-	title   string   // its name in logs: with the view where there is one
-	key     string   // the same for the same overlay in the next generation of the Corefile
+	in      *serverBlock
+	manual  bool // failback
 	startup time.Duration
 	allow   []netip.Prefix // what may be probed; nil: see mayProbe
 	limit   int            // how many addresses are kept at most
@@ -71,14 +71,16 @@ type found struct {
 	belief  atomic.Pointer[belief]
 
 	// These are guarded by overlay.mu.
-	checks []*monitor.Check // nil: it has been forgotten
-	status monitor.Status   // as last made known
-	unsure bool             // it counts in overlay.unsure
+	checks  []*monitor.Check // nil: it has been forgotten
+	status  monitor.Status   // as last made known
+	unsure  bool             // it counts in overlay.unsure
+	letBack time.Time        // by the operator, with failback manual
 }
 
 // belief is what is believed of an address. It never changes.
 type belief struct {
 	status  monitor.Status
+	drained bool
 	until   time.Time     // it is held; zero: it is not
 	soonest time.Duration // the status could change
 	worked  time.Time     // it was up last; zero: never
@@ -132,14 +134,20 @@ func isBelow(name, origin string) bool {
 	return dot && (len(label)-len(strings.TrimRight(label, `\`)))%2 == 0 // else the dot belongs to a label
 }
 
-// newOverlay makes an overlay that does nothing yet. key is that of its server block.
-func newOverlay(c *config, key string) *overlay {
+// key finds the same overlay in the next generation of the Corefile.
+func (o *overlay) key() poolKey { return poolKey{o.in.key, o.names[0]} }
+
+// title is its name in logs.
+func (o *overlay) title() string { return o.in.titled(o.names[0]) }
+
+// newOverlay makes an overlay that does nothing yet. in is its server block.
+func newOverlay(c *config, in *serverBlock) *overlay {
 	o := &overlay{
 		Pool:    c.Pool,
 		inquiry: inquiry{c.specs, c.require, c.settings},
 		names:   c.names,
-		title:   c.names[0],
-		key:     key + " " + c.names[0],
+		in:      in,
+		manual:  c.manual,
 		startup: c.startup,
 		allow:   c.allow,
 		limit:   c.limit,
@@ -157,6 +165,9 @@ func (o *overlay) start(g *generation, before *overlay, silent bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.generation, o.silent, o.before = g, silent, before
+	if before == nil && g.kept != nil {
+		o.recall(g.kept.pool(o.id()))
+	}
 	for _, f := range o.follow() {
 		if f.unsure = f.belief.Load().status == monitor.Unknown; f.unsure {
 			o.unsure++
@@ -213,6 +224,8 @@ func (o *overlay) follow() []*found {
 				continue
 			}
 			ours = o.find(addr)
+			ours.letBack = theirs.letBack
+			o.believe(ours)
 			ours.remember(theirs.belief.Load().worked)
 			ours.asked.Store(o.age.Load() - (o.before.age.Load() - theirs.asked.Load())) // it wraps
 			known[addr] = ours
@@ -326,7 +339,7 @@ func (o *overlay) forget() map[*found][]*monitor.Check {
 	o.publish(known)
 	if !o.silent && !o.warned && o.notAllowed.Load() > 0 {
 		o.warned = true
-		log.Warningf("%s has addresses in its answers that it may not probe, see allow", o.title)
+		log.Warningf("%s has addresses in its answers that it may not probe, see allow", o.title())
 	}
 	return dropped
 }
@@ -341,9 +354,9 @@ func (o *overlay) publish(known map[netip.Addr]*found) {
 	}
 	o.full = full
 	if full {
-		log.Warningf("%s has reached its limit of %d: other addresses go unprobed", o.title, o.limit)
+		log.Warningf("%s has reached its limit of %d: other addresses go unprobed", o.title(), o.limit)
 	} else {
-		log.Infof("%s is below its limit of %d again: other addresses are probed", o.title, o.limit)
+		log.Infof("%s is below its limit of %d again: other addresses are probed", o.title(), o.limit)
 	}
 }
 
@@ -353,13 +366,22 @@ func (f *found) Changed() {
 	defer f.overlay.mu.Unlock()
 	if f.checks != nil {
 		f.overlay.announce(f, f.overlay.believe(f))
+		f.overlay.noted()
+	}
+}
+
+// noted tells those who show or keep what is believed.
+func (o *overlay) noted() {
+	if !o.silent {
+		process.events.touched(o)
+		process.state.changed()
 	}
 }
 
 // believe gives queries what is believed of an address now.
 func (o *overlay) believe(f *found) *memberState {
 	s := o.member(f)
-	b := &belief{status: s.status, soonest: s.soonest}
+	b := &belief{status: s.status, drained: s.drained, soonest: s.soonest}
 	before := f.belief.Load()
 	if before != nil {
 		b.worked = before.worked
@@ -372,7 +394,7 @@ func (o *overlay) believe(f *found) *memberState {
 	}
 	f.belief.Store(b)
 	o.version.Add(1)
-	if o.changed != nil && (before == nil || before.status != b.status || !before.until.Equal(b.until)) {
+	if o.changed != nil && (before == nil || before.status != b.status || before.drained != b.drained || !before.until.Equal(b.until)) {
 		o.changed()
 	}
 	if f.unsure && s.status != monitor.Unknown {
@@ -388,7 +410,12 @@ func (o *overlay) believe(f *found) *memberState {
 func (o *overlay) member(f *found) *memberState {
 	states := make([]monitor.State, len(f.checks))
 	o.generation.monitor.States(f.checks, states)
-	s := combine(states, o.need(), o.Hold, time.Now())
+	now := time.Now()
+	s := combine(states, o.need(), o.Hold, now)
+	if o.manual {
+		s.wait(f.letBack)
+	}
+	s.obey(process.overrides.Load().Find(o.names[0], pool.Member{Addr: f.addr}), now)
 	return &s
 }
 
@@ -404,7 +431,8 @@ func (o *overlay) announce(f *found, s *memberState) {
 	case f.status == monitor.Down && s.held == 0:
 		consequence = "; now answered again"
 	}
-	log.Infof("%s %s: %s -> %s (%s)%s", o.title, f.addr, f.status, s.status, o.why(s, o.Hold), consequence)
+	log.Infof("%s %s: %s -> %s (%s)%s", o.title(), f.addr, f.status, s.status, o.why(s, o.Hold), consequence)
+	process.events.transition(o, pool.Member{Addr: f.addr}, f.status, s.status, o.why(s, o.Hold), "")
 	transitions.count(o.names[0], s.status)
 	f.status = s.status
 }
@@ -412,7 +440,7 @@ func (o *overlay) announce(f *found, s *memberState) {
 // health is what a choice has to know of an address.
 func (f *found) health() pool.Health {
 	b := f.belief.Load()
-	h := pool.Health{Up: b.status != monitor.Down, Next: b.soonest}
+	h := pool.Health{Up: b.status != monitor.Down && !b.drained, Next: b.soonest, Drained: b.drained}
 	if !b.until.IsZero() {
 		h.Held = max(0, time.Until(b.until))
 	}

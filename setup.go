@@ -27,6 +27,9 @@ func setup(c *caddy.Controller) error {
 	}
 
 	all := corefileOf(c)
+	if err := all.generation.join(&configs[0].operation); err != nil {
+		return plugin.Error("failover", err)
+	}
 	if all.plan != nil {
 		all.plan.add(all, c, server, configs)
 	}
@@ -60,14 +63,7 @@ func setup(c *caddy.Controller) error {
 			b.transfers = newTransfers(b, key, zones, handlersBelow(server), t.Notify)
 			b.feed(b.transfers)
 		}
-		if server.ViewName != "" { // known only now
-			for _, p := range b.pools {
-				p.title += " (view " + server.ViewName + ")"
-			}
-			for _, c := range b.overlays {
-				c.title = c.names[0] + " (view " + server.ViewName + ")"
-			}
-		}
+		b.in.view = server.ViewName // known only now
 		return nil
 	})
 	// Whoever embeds CoreDNS may drop an instance without a word to its plugins. Its generation, which has the block,
@@ -145,6 +141,10 @@ func corefileOf(c *caddy.Controller) *corefile {
 			return err
 		}
 		watchOthers()
+		if err := g.operation.open(); err != nil {
+			process.settle() // what has been opened already
+			return plugin.Error("failover", err)
+		}
 		g.start()
 		return nil
 	})

@@ -56,7 +56,7 @@ func TestReadmeStarts(t *testing.T) {
 				t.Fatalf("%s is not mapped onto loopback in\n%s", outside, corefile)
 			}
 			// Only listen on loopback, too, and where nobody else does.
-			mapped = strings.NewReplacer(":1053", ":0", "    bind 127.0.0.1\n", "").Replace(mapped)
+			mapped = strings.NewReplacer(":1053", ":0", "    bind 127.0.0.1\n", "", ":9054", ":"+freePort(t), "/run/", furnished+"/").Replace(mapped)
 			mapped = regexp.MustCompile(`(?m)^(\S.*\{)$`).ReplaceAllString(mapped, "$1\n    bind 127.0.0.1")
 			s := start(t, mapped)
 
@@ -103,6 +103,7 @@ func furnish(t *testing.T) string {
 		"GeoLite2-City.mmdb":              cities,
 		"Kexample.org.+013+45330.key":     []byte(key.String() + "\n"),
 		"Kexample.org.+013+45330.private": []byte(key.PrivateKeyString(secret)),
+		"failover.token":                  []byte("a token for tests only\n"),
 		"db.example.org": []byte("$ORIGIN example.org.\n@ 3600 IN SOA ns hostmaster 1 7200 1800 86400 300\n" +
 			"@ 3600 IN NS ns\nns 3600 IN A 127.0.0.1\n"),
 	} {
@@ -130,7 +131,7 @@ func TestReadmeSections(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^## (.*)$`).FindAllSubmatch(text, -1) {
 		got = append(got, string(m[1]))
 	}
-	want := []string{"Name", "Description", "Syntax", "Clients That Choose", "Overlay", "Transfer", "Update", "Metrics", "Ready", "Metadata", "Examples", "Bugs", "See Also"}
+	want := []string{"Name", "Description", "Syntax", "Clients That Choose", "Overlay", "Transfer", "Update", "Status", "State", "Metrics", "Ready", "Metadata", "Examples", "Bugs", "See Also"}
 	if !slices.Equal(got, want) {
 		t.Errorf("README.md has the sections %q, want %q", got, want)
 	}

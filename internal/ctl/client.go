@@ -120,7 +120,8 @@ func (c *client) change(ctx context.Context, path string, query url.Values, chan
 		if err != nil {
 			return nil, fmt.Errorf("token: %w", err)
 		}
-		r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(b)))
+		line, _, _ := strings.Cut(string(b), "\n") // as the server reads it
+		r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(line))
 	}
 	outcome := new(status.Outcome)
 	return outcome, c.do(r, outcome)

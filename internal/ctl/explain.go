@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -70,11 +69,11 @@ func (p *printer) story(pool *status.Pool, asked string, now time.Time) {
 // answer is what is answered, and from where.
 func (p *printer) answer(pool *status.Pool, now time.Time) {
 	a := &pool.Answer
-	from := "tier " + a.Tier
+	p.printf("It answers %s", text{inTier(a).words, bold})
 	if a.Tier == "fallback" {
-		from = "fallback " + pool.Fallback + ", because no tier is usable"
+		p.printf(", because no tier is usable,")
 	}
-	p.printf("It answers %s (%s), since %s (%s)", styled(bold, a.Text), from, p.at(a.Since), rough(now.Sub(a.Since)))
+	p.printf(" since %s (%s)", p.at(a.Since), rough(now.Sub(a.Since)))
 	if a.Turns {
 		p.printf(", in another order each time: order %s", pool.Order)
 	}
@@ -92,7 +91,7 @@ func (p *printer) tier(pool *status.Pool, i int, now time.Time) {
 		used, inUse := tierInUse(pool)
 		free := 0
 		for j := range t.Members {
-			if m := &t.Members[j]; m.Status != "down" && m.Held.IsZero() && !m.Waiting && !isDrained(m) {
+			if isFree(&t.Members[j]) {
 				free++
 			}
 		}
@@ -201,6 +200,11 @@ func took(d time.Duration) string {
 	return d.Round(time.Microsecond).String()
 }
 
+// isFree says whether a member can be used now.
+func isFree(m *status.Member) bool {
+	return m.Status != "down" && m.Held.IsZero() && !m.Waiting && !isDrained(m)
+}
+
 func isDrained(m *status.Member) bool { return m.Override != nil && m.Override.Action == "drain" }
 
 // future is what would change the answer next, the soonest first.
@@ -224,7 +228,7 @@ func (p *printer) future(pool *status.Pool, now time.Time) {
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b change) int { return cmp.Or(a.at.Compare(b.at)) })
+	slices.SortStableFunc(all, func(a, b change) int { return a.at.Compare(b.at) })
 	if len(all) == 0 {
 		p.printf("Nothing about it changes by itself.\n")
 		return

@@ -89,7 +89,7 @@ func (s *session) decide(ctx context.Context, query url.Values, change *status.C
 			s.say.outcome(s, p.Outcome, "would become")
 		}
 		if s.dryRun || !s.Person || s.output == "json" {
-			return saidNo{fmt.Errorf("not done: %w; -force does it all the same", p)}
+			return saidNo{errors.New("not done: a pool would be left without a usable tier; -force does it all the same")}
 		}
 		if !s.asked() {
 			return saidNo{errors.New("not done")}
@@ -114,7 +114,7 @@ func (s *session) decide(ctx context.Context, query url.Values, change *status.C
 		s.say.outcome(s, outcome, becomes)
 	}
 	if err == nil && outcome.DryRun && bare && !s.force {
-		return saidNo{errors.New("this would leave a pool without a usable tier; -force does it all the same")}
+		return saidNo{errors.New("a pool would be left without a usable tier; -force does it all the same")}
 	}
 	return err
 }
@@ -202,7 +202,7 @@ func (p *printer) outcome(s *session, o *status.Outcome, becomes string) {
 		}
 		after := inTier(&e.After)
 		if e.Bare {
-			after = styled(red, after.words+", with no usable tier left")
+			after.style = red
 		}
 		if e.Before.Text == e.After.Text && e.Before.Tier == e.After.Tier {
 			p.printf("  %s, %s: the answer stays %s\n", pool, e.Member, after)
@@ -226,8 +226,8 @@ func inTier(a *status.Answer) text {
 	switch {
 	case a.Tier == "":
 		return plain(or(a.Text, "what the next plugins say"))
-	case a.Tier == "fallback":
-		return plain(a.Text + " (fallback)")
+	case a.Tier == "fallback": // it says so
+		return plain(a.Text)
 	}
 	return plain(a.Text + " (tier " + a.Tier + ")")
 }

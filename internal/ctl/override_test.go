@@ -23,16 +23,20 @@ func overrides(f *fake) {
 			return
 		}
 		bare := strings.Contains(r.URL.Path, "192.0.2.40")
-		o := status.Outcome{DryRun: r.FormValue("dry-run") == "true", Pools: 3, Warnings: []string{"2 members are held"}, Effects: []status.Effect{
+		o := status.Outcome{DryRun: r.FormValue("dry-run") == "true", Pools: 3, Warnings: []string{}, Effects: []status.Effect{
 			{
 				Pool: "www.example.org.", Member: "fra 192.0.2.10:443",
 				Before: status.Answer{Tier: "0", Text: "192.0.2.10, 198.51.100.10"}, After: status.Answer{Tier: "1", Text: "198.51.100.10"},
 			},
 			{
 				Pool: "api.example.org.", View: "europe", Member: "192.0.2.40:443", Bare: bare,
-				Before: status.Answer{Tier: "0", Text: "192.0.2.40"}, After: status.Answer{Tier: map[bool]string{true: "fallback", false: "0"}[bare], Text: "192.0.2.40"},
+				Before: status.Answer{Tier: "0", Text: "192.0.2.40"}, After: status.Answer{Tier: "0", Text: "192.0.2.40"},
 			},
 		}}
+		if bare {
+			o.Effects[1].After = status.Answer{Tier: "fallback", Text: "192.0.2.40 (fallback all)"}
+			o.Warnings = []string{"api.example.org. would be left without a usable tier, and answer 192.0.2.40 (fallback all)"}
+		}
 		if r.Method == http.MethodPut {
 			o.Override = &override.Override{Target: override.Target{Member: "192.0.2.10"}, Action: override.Drain, Author: "alice@ns1", Until: noon, Reason: "new disks"}
 		}
@@ -82,7 +86,7 @@ func TestOverride(t *testing.T) {
 		{
 			args: []string{"$SUDO_USER=carol", "up", "fra", "-label"},
 			asks: []string{`PUT /api/v1/overrides/labels/fra? {"action":"up","author":"carol@` + host + `"}`},
-			out:  "api.example.org. (view europe), 192.0.2.40:443: the answer stays 192.0.2.40 (tier 0)\n  and 1 further pool\nwarning: 2 members are held\n",
+			out:  "api.example.org. (view europe), 192.0.2.40:443: the answer stays 192.0.2.40 (tier 0)\n  and 1 further pool\n",
 		},
 		{
 			args: []string{"clear", "fra1", "-pool", "www.example.org.", "-reason", "done", "-author", "bob"},
@@ -92,17 +96,17 @@ func TestOverride(t *testing.T) {
 		{ // Nobody is there who could be asked.
 			args: []string{"drain", "192.0.2.40", "-author", "bob"}, status: no,
 			asks: []string{`PUT /api/v1/overrides/members/192.0.2.40? {"action":"drain","author":"bob"}`},
-			out:  "the answer would become 192.0.2.40 (fallback), with no usable tier left, from 192.0.2.40 (tier 0)",
+			out:  "the answer would become 192.0.2.40 (fallback all), from 192.0.2.40 (tier 0)\n  and 1 further pool\nwarning: api.example.org. would be left without a usable tier, and answer 192.0.2.40 (fallback all)\n",
 		},
 		{
 			args: []string{"drain", "192.0.2.40", "-author", "bob", "-force"},
 			asks: []string{`PUT /api/v1/overrides/members/192.0.2.40?force=true {"action":"drain","author":"bob"}`},
-			out:  "the answer becomes 192.0.2.40 (fallback), with no usable tier left",
+			out:  "the answer becomes 192.0.2.40 (fallback all)",
 		},
 		{
 			args: []string{"drain", "192.0.2.40", "-author", "bob", "-dry-run"}, status: no, person: "y\n",
 			asks: []string{`PUT /api/v1/overrides/members/192.0.2.40?dry-run=true {"action":"drain","author":"bob"}`},
-			out:  "the answer would become 192.0.2.40 (fallback), with no usable tier left",
+			out:  "the answer would become 192.0.2.40 (fallback all)",
 		},
 		{
 			args: []string{"drain", "192.0.2.40", "-author", "bob"}, person: "y\n",
@@ -110,12 +114,12 @@ func TestOverride(t *testing.T) {
 				`PUT /api/v1/overrides/members/192.0.2.40? {"action":"drain","author":"bob"}`,
 				`PUT /api/v1/overrides/members/192.0.2.40?force=true {"action":"drain","author":"bob"}`,
 			},
-			out: "the answer becomes 192.0.2.40 (fallback), with no usable tier left",
+			out: "the answer becomes 192.0.2.40 (fallback all)",
 		},
 		{
 			args: []string{"drain", "192.0.2.40", "-author", "bob"}, person: "\n", status: no,
 			asks: []string{`PUT /api/v1/overrides/members/192.0.2.40? {"action":"drain","author":"bob"}`},
-			out:  "the answer would become 192.0.2.40 (fallback)",
+			out:  "the answer would become 192.0.2.40 (fallback all)",
 		},
 	} {
 		w := World{Person: c.person != "", In: strings.NewReader(c.person)}
@@ -150,7 +154,7 @@ func TestOverrideJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.out), &p); err != nil || got.status != no || p.Outcome == nil {
 		t.Errorf("drain -o json of the last: %v, status %d, %s", err, got.status, got.out)
 	}
-	if want := "failoverctl: not done: api.example.org. would be left without a usable tier; -force does it all the same\n"; got.err != want {
+	if want := "failoverctl: not done: a pool would be left without a usable tier; -force does it all the same\n"; got.err != want {
 		t.Errorf("It says %q, want %q", got.err, want)
 	}
 }

@@ -74,10 +74,10 @@ func document() *status.Document {
 	}
 	drained.Probed = "up"
 	return &status.Document{
-		Server:  status.Server{Version: "0.1.0", Host: "ns1", Started: before(76 * time.Hour), Now: noon, Changes: "token"},
+		Server:  status.Process{Version: "0.1.0", Host: "ns1", Started: before(76 * time.Hour), Now: noon, Changes: "token"},
 		Summary: status.Summary{Pools: 3, Fallback: 1, Backup: 1, Unwell: 2, Members: 6, Up: 4, Down: 2, Overrides: 1},
 		Pools: []status.Pool{
-			pool("api.example.org.", status.Answer{Tier: "fallback", Text: "192.0.2.40", Addresses: []string{"192.0.2.40"}, TTL: 6},
+			pool("api.example.org.", status.Answer{Tier: "fallback", Text: "192.0.2.40 (fallback all)", Addresses: []string{"192.0.2.40"}, TTL: 6},
 				status.Tier{Need: 1, Members: []status.Member{answered(down("192.0.2.40:443", "192.0.2.40:443", ""))}}),
 			pool("db.example.org.", status.Answer{Tier: "1", Text: "192.0.2.22", Addresses: []string{"192.0.2.22"}, TTL: 6},
 				status.Tier{Need: 1, Members: []status.Member{down("db1 192.0.2.20:5432", "192.0.2.20:5432", "db1"), drained}},
@@ -118,7 +118,7 @@ func serve(t *testing.T) *fake {
 		found := *d
 		found.Pools = nil
 		for _, p := range d.Pools {
-			if strings.Contains(p.Name, r.FormValue("q")) && (p.Unwell || r.FormValue("unwell") != "true") {
+			if text, _ := json.Marshal(p); strings.Contains(string(text), r.FormValue("q")) && (p.Unwell || r.FormValue("unwell") != "true") {
 				found.Pools = append(found.Pools, p)
 			}
 		}
@@ -126,7 +126,9 @@ func serve(t *testing.T) *fake {
 		var offset int
 		fmt.Sscan(r.FormValue("offset"), &offset)
 		found.Pools = found.Pools[min(offset, found.Total):]
-		found.Pools = found.Pools[:min(2, len(found.Pools))] // in pages
+		limit := 2 // in pages
+		fmt.Sscan(r.FormValue("limit"), &limit)
+		found.Pools = found.Pools[:min(limit, len(found.Pools))]
 		answer(w, found)
 	})
 	f.mux.HandleFunc("GET /api/v1/pools/{name}", func(w http.ResponseWriter, r *http.Request) {

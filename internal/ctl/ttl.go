@@ -1,7 +1,9 @@
 package ctl
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -21,9 +23,10 @@ func ttlWords(pool *status.Pool, now time.Time) string {
 		return fmt.Sprintf("TTL %ds, as the Corefile says.", pool.Answer.TTL)
 	}
 	var terms []term
+	wait := waited(pool, now)
 	for _, t := range concerned(pool) {
 		for i := range t.Members {
-			terms = append(terms, termOf(pool, &t.Members[i], now))
+			terms = append(terms, termOf(pool, &t.Members[i], wait, now))
 		}
 	}
 	whose := "tier 0"
@@ -37,9 +40,12 @@ func ttlWords(pool *status.Pool, now time.Time) string {
 	if len(terms) == 0 {
 		return words + "."
 	}
-	first := slices.MinFunc(terms, func(a, b term) int { return int(a.soonest - b.soonest) })
+	first := slices.MinFunc(terms, func(a, b term) int { return cmp.Compare(a.soonest, b.soonest) })
 	if ttl := max(min(first.soonest, most), least).Truncate(time.Second); int(ttl.Seconds()) != pool.Answer.TTL {
 		return words + ", as it was when the answer was made."
+	}
+	if first.soonest == forever {
+		return words + ", which none does by itself."
 	}
 	words += fmt.Sprintf(": %s (%s)", exact(first.soonest.Round(time.Millisecond)), first.words)
 	switch {
@@ -54,20 +60,55 @@ func ttlWords(pool *status.Pool, now time.Time) string {
 }
 
 // termOf is how soon a member could change the answer, as plugin/pool has it: when its status could change, with the
-// hold where it is down, or the end of its hold.
-func termOf(pool *status.Pool, m *status.Member, now time.Time) term {
-	if !m.Held.IsZero() {
-		left := m.Held.Sub(now)
-		return term{left, m.Member + " is held for so long"}
+// hold where it is not used now, or the end of its hold where that is longer than wait.
+func termOf(pool *status.Pool, m *status.Member, wait time.Duration, now time.Time) term {
+	var t term
+	switch o := m.Override; {
+	case o != nil && o.Until.IsZero():
+		return term{forever, m.Member + " is overridden"}
+	case o != nil:
+		t = term{max(0, o.Until.Sub(now)), "overridden for so long"}
+	case m.Waiting && wait < forever:
+		return term{forever, m.Member + " waits to be cleared"}
+	case !m.Held.IsZero() && m.Held.Sub(now) > wait:
+		return term{m.Held.Sub(now), m.Member + " is held for so long"}
+	default:
+		t = statusTerm(pool, m)
 	}
-	t := statusTerm(pool, m)
-	hold := seconds(pool.Hold)
-	if or(m.Probed, m.Status) == "down" && hold > 0 {
+	_, inUse := tierInUse(pool) // one that is held goes before a fallback
+	if hold := seconds(pool.Hold); inUse && hold > 0 && (m.Status == "down" || isDrained(m)) {
 		t.soonest += hold
 		t.words += " + hold " + exact(hold)
 	}
-	t.words = m.Member + " is " + or(m.Probed, m.Status) + ", " + t.words
-	return t
+	return term{t.soonest, m.Member + " is " + m.Status + ", " + t.words}
+}
+
+// forever is a time that does not come by itself.
+const forever time.Duration = math.MaxInt64
+
+// waited is how long the members of the tier in use have to be held at most to be used all the same: no time at all
+// where enough of them are not held.
+func waited(pool *status.Pool, now time.Time) time.Duration {
+	used, ok := tierInUse(pool)
+	if !ok || pool.Tiers[used].Usable {
+		return 0
+	}
+	free, held := 0, []time.Duration(nil)
+	for i := range pool.Tiers[used].Members {
+		switch m := &pool.Tiers[used].Members[i]; {
+		case m.Waiting:
+			held = append(held, forever)
+		case !m.Held.IsZero():
+			held = append(held, m.Held.Sub(now))
+		case isFree(m):
+			free++
+		}
+	}
+	slices.Sort(held)
+	if more := pool.Tiers[used].Need - free; more > 0 && more <= len(held) {
+		return held[more-1]
+	}
+	return 0
 }
 
 // statusTerm is how soon a member's status could change: when so many of its probes have changed theirs that too many,
@@ -98,7 +139,7 @@ func statusTerm(pool *status.Pool, m *status.Member) term {
 
 // nth is the n-th of some terms by how soon they are, from 1.
 func nth(terms []term, n int) term {
-	slices.SortStableFunc(terms, func(a, b term) int { return int(a.soonest - b.soonest) })
+	slices.SortStableFunc(terms, func(a, b term) int { return cmp.Compare(a.soonest, b.soonest) })
 	return terms[n-1]
 }
 

@@ -52,8 +52,10 @@ type Monitor struct {
 	acquired  uint32        // checks ever made; places them on the grid
 	firstDue  time.Duration // of the latest new check
 	watches   map[*Check]*idle
-	unwatched map[*Check]bool // there was no room for these
-	engine    *engine         // nil while there is nothing to probe
+	unwatched map[*Check]bool                                            // there was no room for these
+	trails    map[*Check]*trail                                          // nil: nobody wants them
+	recall    func(question string, target netip.AddrPort) (Known, bool) // nil: there is nothing to recall
+	engine    *engine                                                    // nil while there is nothing to probe
 }
 
 // question is a probe that checks ask.
@@ -114,11 +116,51 @@ func (m *Monitor) Acquire(p probe.Prober, target netip.AddrPort, settings *Setti
 	}
 	if same != nil {
 		c.inherit(same)
+	} else if m.recall != nil {
+		if k, ok := m.recall(p.String(), target); ok {
+			c.status, c.back, c.since, c.err = k.Status, k.Back, k.Since.Sub(m.epoch), k.Err
+		}
 	}
 	q.checks++
 	m.checks[key] = c
 	m.schedule(c)
 	return c
+}
+
+// Known is what was known of a target before.
+type Known struct {
+	Status Status
+	Since  time.Time
+	Back   bool  // see [State]
+	Err    error // the latest failure; nil: there was none
+}
+
+// Recall has checks that are new begin with what recall knows of their targets, where it is ok; nil ends that. They are
+// probed at once all the same.
+func (m *Monitor) Recall(recall func(question string, target netip.AddrPort) (k Known, ok bool)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.recall = recall
+}
+
+// All calls yield with what is known of each target that has a status, question by question. yield must not call the
+// monitor.
+func (m *Monitor) All(yield func(question string, target netip.AddrPort, k Known)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	type key struct {
+		*question
+		netip.AddrPort
+	}
+	seen := make(map[key]bool)
+	for _, head := range m.checks {
+		for c := head; c != nil; c = c.sibling {
+			if k := (key{c.question, c.target}); c.status != Unknown && !seen[k] {
+				seen[k] = c.sibling != nil // else there is no other
+				yield(c.question.prober.String(), c.target, Known{c.status, m.epoch.Add(c.since), c.back, c.err})
+			}
+		}
+	}
 }
 
 // question finds the question that a probe asks, or begins to ask it.
@@ -179,6 +221,7 @@ func (m *Monitor) Release(c *Check, w Watcher) {
 // forget takes a check out of the schedule, or leaves that to the end of the probe that is under way.
 func (m *Monitor) forget(c *Check) {
 	m.unwatch(c)
+	delete(m.trails, c)
 	if !c.underWay() {
 		m.queue.remove(c)
 	}
@@ -219,6 +262,7 @@ func (m *Monitor) record(c *Check, err error, started time.Duration) []Watcher {
 		m.queue.move(c, max(now, c.next(started)))
 		return nil
 	}
+	m.note(c, err == nil, now, now-started)
 	c.history = before.after(err == nil, c.settings)
 	if err != nil {
 		c.err = err

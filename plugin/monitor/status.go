@@ -108,6 +108,14 @@ func (h history) soonest(s *Settings) time.Duration {
 	return time.Duration(left) * s.Recheck
 }
 
+// against is how many results speak against the status.
+func (h history) against(s *Settings) int {
+	if h.status == Up && s.Window > 0 {
+		return bits.OnesCount64(h.window)
+	}
+	return int(h.count)
+}
+
 // Why is the reason for the status in words: "3 failures: connection refused".
 func (s State) Why(settings *Settings) string {
 	switch {

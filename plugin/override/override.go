@@ -129,10 +129,13 @@ type Table struct {
 	labels   map[string]*Override // by the label in lower case
 }
 
+// Any says whether there is an override at all.
+func (t *Table) Any() bool { return t != nil && len(t.byTarget) > 0 }
+
 // Find is the override of a member in a pool, or nil. That of a member in one pool outranks that of the member, and
 // this that of its label: the narrower decision is the one that somebody has thought about.
 func (t *Table) Find(inPool string, m pool.Member) *Override {
-	if t == nil || len(t.byTarget) == 0 {
+	if !t.Any() {
 		return nil
 	}
 	addr := m.Addr.String()

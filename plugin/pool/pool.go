@@ -51,7 +51,14 @@ type Health struct {
 	Up   bool          // up, or not known yet: a member is used until it is known to be down
 	Held time.Duration // it is up, but came back so lately that it is kept out for so much longer
 	Next time.Duration // the soonest that Up could change
+
+	// Drained is a member that the operator has taken out. It is not Up, and in no fallback either as long as there
+	// is another.
+	Drained bool
 }
+
+// Forever is a time for [Health] that does not come by itself.
+const Forever time.Duration = math.MaxInt64 / 2 // so that there is room to add to it
 
 // Min says how many members of a tier must be usable for the tier to be usable.
 type Min struct {
@@ -225,26 +232,55 @@ func (p *Pool) fallback(health []Health, last []int) Choice {
 	if c.Reply != Addresses {
 		return c
 	}
-	tiers := p.Tiers
-	switch p.Fallback.Members {
-	case Primary:
-		tiers = p.Tiers[:1]
-	case Others:
-		tiers = [][]Member{p.Fallback.Other}
-	case Last:
-		if len(last) > 0 {
-			c.Stale = true
-			tiers = make([][]Member, 1)
-			for _, i := range last {
-				tiers[0] = append(tiers[0], p.Member(i))
-			}
-		}
+	var tiers []tier
+	if p.Fallback.Members == Others {
+		tiers = []tier{{members: p.Fallback.Other}}
+	} else {
+		tiers, c.Stale = p.fallbackTiers(health, last)
 	}
-	c.V4, c.V6 = p.arrange(tiers)
+	members := make([][]Member, len(tiers))
+	for i, t := range tiers {
+		members[i] = t.members
+	}
+	c.V4, c.V6 = p.arrange(members)
 	if p.Ranked {
-		c.Ranks, c.RanksTTL = p.fallbackRanks(last), c.TTL
+		c.Ranks, c.RanksTTL = p.fallbackRanks(tiers), c.TTL
 	}
 	return c
+}
+
+// tier is some members of the tier with a number.
+type tier struct {
+	number  int
+	members []Member
+}
+
+// fallbackTiers are the members that a fallback to members gives out, without those that are drained unless nothing
+// else would be left, and whether they are the last that worked.
+func (p *Pool) fallbackTiers(health []Health, last []int) (tiers []tier, stale bool) {
+	for _, which := range []func(i int) bool{
+		func(i int) bool { return !health[i].Drained },
+		func(int) bool { return true },
+	} {
+		stale = p.Fallback.Members == Last && slices.ContainsFunc(last, which)
+		first := 0
+		for number, members := range p.Tiers {
+			t := tier{number: number}
+			for i, m := range members {
+				if which(first+i) && (!stale || slices.Contains(last, first+i)) {
+					t.members = append(t.members, m)
+				}
+			}
+			if len(t.members) > 0 && (p.Fallback.Members != Primary || number == 0) {
+				tiers = append(tiers, t)
+			}
+			first += len(members)
+		}
+		if len(tiers) > 0 {
+			break
+		}
+	}
+	return tiers, stale
 }
 
 // ttl is how long an answer can be relied on: the soonest time at which it could change, in whole

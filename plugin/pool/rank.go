@@ -36,29 +36,16 @@ func (p *Pool) ranks(health []Health, c *Choice) []Rank {
 
 // fallbackRanks are the ranks of a fallback to addresses. Those that are no members have no ports of their
 // own, and get that of the first member.
-func (p *Pool) fallbackRanks(last []int) []Rank {
-	if p.Fallback.Members == Others {
-		others := slices.Clone(p.Fallback.Other)
-		for i := range others {
-			others[i].Port = p.Tiers[0][0].Port
+func (p *Pool) fallbackRanks(tiers []tier) []Rank {
+	ranks := make([]Rank, len(tiers))
+	for i, t := range tiers {
+		if p.Fallback.Members == Others {
+			t.members = slices.Clone(t.members)
+			for j := range t.members {
+				t.members[j].Port = p.Tiers[0][0].Port
+			}
 		}
-		return []Rank{{0, p.sorted(others)}}
-	}
-	var ranks []Rank
-	first := 0
-	for tier, members := range p.Tiers {
-		end := first + len(members)
-		switch {
-		case p.Fallback.Members == Last && len(last) > 0:
-			used := slices.DeleteFunc(slices.Clone(last), func(i int) bool { return i < first || i >= end })
-			members = pick(members, used, first)
-		case p.Fallback.Members == Primary && tier > 0:
-			members = nil
-		}
-		if len(members) > 0 {
-			ranks = append(ranks, Rank{tier, p.sorted(members)})
-		}
-		first = end
+		ranks[i] = Rank{t.number, p.sorted(t.members)}
 	}
 	return ranks
 }

@@ -12,14 +12,14 @@ import (
 
 // Document is what GET /api/v1/pools says.
 type Document struct {
-	Server  Server  `json:"server"`
+	Server  Process `json:"server"`
 	Summary Summary `json:"summary"`
 	Pools   []Pool  `json:"pools"` // those asked for, by name
 	Total   int     `json:"total"` // how many were asked for; there may be more than are given
 }
 
-// Server is the process.
-type Server struct {
+// Process is the name server.
+type Process struct {
 	Version string    `json:"version"`
 	Host    string    `json:"host"`
 	Started time.Time `json:"started"`
@@ -68,12 +68,12 @@ type Pool struct {
 
 // Answer is what a pool gives out.
 type Answer struct {
-	Tier      string    `json:"tier"`      // "0", "1" ... or "fallback"; "" for an overlay
-	Text      string    `json:"text"`      // as in the log: addresses, or NODATA and such
-	Addresses []string  `json:"addresses"` // in their order, A first
-	TTL       int       `json:"ttl"`       // seconds
-	Since     time.Time `json:"since"`     // when it became what it is
-	Turns     bool      `json:"turns"`     // the order changes from answer to answer
+	Tier      string    `json:"tier"`           // "0", "1" ... or "fallback"; "" for an overlay
+	Text      string    `json:"text"`           // as in the log: addresses, or NODATA and such
+	Addresses []string  `json:"addresses"`      // in their order, A first
+	TTL       int       `json:"ttl"`            // seconds
+	Since     time.Time `json:"since,omitzero"` // when it became what it is; not there for what would be
+	Turns     bool      `json:"turns"`          // the order changes from answer to answer
 }
 
 // Tier is the members that are used together.

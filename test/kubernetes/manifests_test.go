@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -218,36 +217,4 @@ func TestManifestsRefused(t *testing.T) {
 		}
 	}
 	c.warnings.take()
-}
-
-// The folders fit together: ports, labels, and the time that a pod is given to end.
-func TestManifestsAgree(t *testing.T) {
-	for _, folder := range []string{"addon", "standalone"} {
-		files, err := os.ReadDir(filepath.Join(root, "deploy/kubernetes", folder))
-		if err != nil || len(files) == 0 {
-			t.Fatal(err)
-		}
-		var corefile string
-		var deployment *unstructured.Unstructured
-		for _, o := range kustomize(t, filepath.Join(root, "deploy/kubernetes", folder)) {
-			switch o.GetKind() {
-			case "ConfigMap":
-				corefile, _, _ = unstructured.NestedString(o.Object, "data", "Corefile")
-				if name := o.GetName(); strings.Count(name, "-") > 1 {
-					t.Errorf("The name of the ConfigMap %s has a hash", name)
-				}
-			case "Deployment":
-				deployment = o
-			}
-		}
-		for _, plugin := range []string{"ready", "reload", "health", "lameduck"} {
-			if !strings.Contains(corefile, plugin) {
-				t.Errorf("The Corefile of %s has no %s", folder, plugin)
-			}
-		}
-		grace, _, _ := unstructured.NestedInt64(deployment.Object, "spec", "template", "spec", "terminationGracePeriodSeconds")
-		if grace < 30 {
-			t.Errorf("The pods of %s have %d seconds to end", folder, grace)
-		}
-	}
 }

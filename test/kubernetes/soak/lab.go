@@ -12,95 +12,59 @@ import (
 	"github.com/coredns-failover/failover/test/kubernetes/sandbox"
 )
 
-// The hosts, each a network namespace on one bridge. Queries come from the bridge itself.
-const (
-	bridge   = "10.99.0.1"
-	port     = "1053"
-	replicas = 2
-	primary  = 2 // as many members are in the first tier, the rest in the second
-)
-
-func replicaAddress(i int) string { return fmt.Sprintf("10.99.0.%d", 11+i) }
-
-var members = [...]string{"10.99.0.21", "10.99.0.22", "10.99.0.31", "10.99.0.32"}
-
 // lab is all that runs.
 type lab struct {
 	dir     string
 	servers [replicas]*sandbox.Process
 	members [len(members)]*sandbox.Process
-	netem   bool // not every kernel has it
+	netem   bool // the kernel has it
 	*truth
 }
 
 // build makes the hosts and starts the servers and the members.
-func build(program string) (*lab, error) {
-	l := &lab{truth: newTruth()}
-	commands := []string{"ip link add br0 type bridge", "ip addr add " + bridge + "/24 dev br0", "ip link set br0 up"}
-	host := func(name, addr string) {
-		commands = append(commands,
-			"ip netns add "+name,
-			"ip link add "+name+" type veth peer name eth0 netns "+name,
-			"ip link set "+name+" master br0 up",
-			"ip -n "+name+" addr add "+addr+"/24 dev eth0",
-			"ip -n "+name+" link set lo up",
-			"ip -n "+name+" link set eth0 up",
-			"ip netns exec "+name+" nft add table inet soak",
-			"ip netns exec "+name+" nft add chain inet soak in { type filter hook input priority 0 ; }",
-			"ip netns exec "+name+" nft add chain inet soak out { type filter hook output priority 0 ; }")
-	}
-	for i := range replicas {
-		host(fmt.Sprint("dns", i), replicaAddress(i))
-	}
-	for i, addr := range members {
-		host(fmt.Sprint("m", i), addr)
-	}
-	for _, c := range commands {
-		if err := sandbox.Run(c); err != nil {
-			return l, err
-		}
-	}
-	l.netem = sandbox.Run("tc qdisc add dev br0 root netem delay 1ms") == nil
-	if l.netem {
-		if err := sandbox.Run("tc qdisc del dev br0 root"); err != nil {
-			return l, err
-		}
+func build(program string) (l *lab, err error) {
+	l = &lab{truth: newTruth()}
+	if l.netem, err = connect(); err != nil {
+		return l, err
 	}
 	for i := range members {
 		if err := l.revive(i); err != nil {
 			return l, err
 		}
 	}
-	dir, err := os.MkdirTemp("", "soak")
-	if err != nil {
+	if l.dir, err = os.MkdirTemp("", "soak"); err != nil {
 		return l, err
 	}
-	l.dir = dir
-	if err := os.Chmod(dir, 0o755); err != nil {
+	if err := os.Chmod(l.dir, 0o755); err != nil {
 		return l, err
 	}
 	if err := l.configure(0); err != nil {
 		return l, err
 	}
+	return l, l.serve(program)
+}
+
+// serve starts the replicas and waits until they answer.
+func (l *lab) serve(program string) (err error) {
 	for i := range l.servers {
 		// As the pod: nobody's user, and nothing that it may do.
 		cmd := exec.Command("ip", "netns", "exec", fmt.Sprint("dns", i), "setpriv", "--reuid=65532", "--regid=65532", "--clear-groups",
 			"--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", program, "-conf", l.corefile(i))
 		if l.servers[i], err = sandbox.Start(cmd); err != nil {
-			return l, err
+			return err
 		}
 	}
-	for i := range l.servers {
+	for i, s := range l.servers {
 		for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 			if _, _, err := ask(i, "udp", "v0.example.org."); err == nil {
 				break
 			}
-			if time.Since(begin) > 30*time.Second || l.servers[i].Ended() {
-				return l, fmt.Errorf("replica %d does not answer:\n%s", i, l.servers[i].Said())
+			if time.Since(begin) > 30*time.Second || s.Ended() {
+				return fmt.Errorf("replica %d does not answer:\n%s", i, s.Said())
 			}
 		}
 	}
-	return l, nil
+	return nil
 }
 
 // end ends the servers and removes what is outside the sandbox.
@@ -179,18 +143,4 @@ func (l *lab) revive(member int) error {
 	}
 	l.members[member], err = sandbox.Start(exec.Command("ip", "netns", "exec", fmt.Sprint("m", member), self, "member", members[member]+":8080"))
 	return err
-}
-
-// filter gives a host rules: what comes in from an address, and what goes out to it. Without any, all passes.
-func filter(host string, rules ...string) error {
-	commands := []string{"nft flush table inet soak"}
-	for _, r := range rules {
-		commands = append(commands, "nft add rule inet soak "+r)
-	}
-	for _, c := range commands {
-		if err := sandbox.Run("ip netns exec " + host + " " + c); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -60,7 +60,7 @@ func (t *tally) answered(sent time.Time, slowest *atomic.Int64) {
 	}
 }
 
-// question is what is asked, and how often of a hundred times.
+// questions are what is asked, and how often of a hundred times.
 var questions = []struct {
 	name  string
 	qtype uint16

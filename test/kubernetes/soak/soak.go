@@ -29,7 +29,7 @@ func (l *lab) soak(lasts time.Duration, rng *rand.Rand) error {
 		wg     sync.WaitGroup
 		count  = make(map[string]int)
 		sizes  [replicas][]size
-		failed = make(chan error, 3)
+		failed = make(chan error, 2)
 	)
 	begin := time.Now()
 	for r := range replicas {

@@ -1,0 +1,195 @@
+package failover
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coredns-failover/failover/plugin/status"
+
+	"github.com/coredns/coredns/plugin/pkg/durations"
+)
+
+// operation is what is said once for the process, in whichever server block.
+type operation struct {
+	listens []listen
+	state   *statePlace // nil: nothing is kept
+}
+
+// listen is where the status is shown, and where that is written.
+type listen struct {
+	position
+	status.Listen
+}
+
+// statePlace is where statuses are kept, and where that is written.
+type statePlace struct {
+	position
+	file   string
+	maxAge time.Duration // statuses that are older are not believed
+}
+
+// status reads ADDRESS [token FILE] [tls CERT KEY] [mode MODE].
+func (c *config) status(p property) error {
+	l := listen{p.position, status.Listen{Mode: 0o600}}
+	address, err := listenAddress(p.args[0])
+	if err != nil {
+		return p.errorf("%v", err)
+	}
+	l.Address = address
+	for args := p.args[1:]; len(args) > 0; {
+		word, values := args[0], map[string]int{"token": 1, "tls": 2, "mode": 1}[args[0]]
+		switch {
+		case values == 0:
+			return p.errorf("status %s with %q, want token FILE, tls CERT KEY or mode MODE", p.args[0], word)
+		case len(args) <= values:
+			return p.errorf("status %s with %q and %d values, want %d", p.args[0], word, len(args)-1, values)
+		}
+		switch word {
+		case "token":
+			l.Token = c.path(args[1])
+		case "tls":
+			l.Cert, l.Key = c.path(args[1]), c.path(args[2])
+		case "mode":
+			mode, err := strconv.ParseUint(args[1], 8, 9)
+			if err != nil || !l.IsSocket() {
+				return p.errorf("status %s mode %q, want the mode of a unix socket, such as 0660", p.args[0], args[1])
+			}
+			l.Mode = fs.FileMode(mode)
+		}
+		args = args[1+values:]
+	}
+	if l.IsSocket() && l.Cert+l.Token != "" {
+		return p.errorf("status %s with token or tls, want its mode to say who may open it", p.args[0])
+	}
+	if err := l.Check(); err != nil {
+		return p.errorf("status %s: %v", p.args[0], err)
+	}
+	return c.operation.add(l)
+}
+
+// listenAddress reads where to listen.
+func listenAddress(word string) (string, error) {
+	if path, ok := strings.CutPrefix(word, "unix://"); ok {
+		if !filepath.IsAbs(path) {
+			return "", fmt.Errorf("status %q, want the path of a socket from the root, as in unix:///run/failover.sock", word)
+		}
+		return "unix://" + filepath.Clean(path), nil
+	}
+	host, port, err := net.SplitHostPort(word)
+	if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || n == 0 {
+		return "", fmt.Errorf("status %q, want HOST:PORT, as in 127.0.0.1:9054, or unix:///run/failover.sock", word)
+	}
+	if host != "" && !isAddress(host) && host != "localhost" {
+		return "", fmt.Errorf("status %q, want an address to listen at, as in 127.0.0.1:9054", word)
+	}
+	return word, nil
+}
+
+// path is a file as the Corefile has it, from the directory of the root plugin.
+func (c *config) path(name string) string {
+	if filepath.IsAbs(name) || c.root == "" {
+		return name
+	}
+	return filepath.Join(c.root, name)
+}
+
+// maxMaxAge is how old statuses can be that are believed at all: a day.
+const maxMaxAge = 24 * time.Hour
+
+// state reads FILE [MAXAGE].
+func (c *config) state(p property) error {
+	if err := p.takes(2); err != nil {
+		return err
+	}
+	s := statePlace{p.position, c.path(p.args[0]), time.Minute}
+	if len(p.args) > 1 {
+		d, err := durations.NewDurationFromArg(p.args[1])
+		if err != nil || d <= 0 || d > maxMaxAge {
+			return p.errorf("state %q with the age %q, want a duration of more than 0s and at most %s", p.args[0], p.args[1], short(maxMaxAge))
+		}
+		s.maxAge = d
+	}
+	return c.operation.keep(s)
+}
+
+// add takes a further listener. The same may be said again.
+func (o *operation) add(l listen) error {
+	for _, before := range o.listens {
+		if before.Address != l.Address {
+			continue
+		}
+		if before.Listen != l.Listen {
+			return l.errorf("status %s is another than in %s:%d, want it the same", l.Address, before.file, before.line)
+		}
+		return nil
+	}
+	o.listens = append(o.listens, l)
+	return nil
+}
+
+// keep takes the place of the state. The same may be said again.
+func (o *operation) keep(s statePlace) error {
+	if before := o.state; before != nil && (before.file != s.file || before.maxAge != s.maxAge) {
+		return s.errorf("state %q %s is another than in %s:%d, want one for the process", s.file, short(s.maxAge), before.position.file, before.line)
+	}
+	o.state = &s
+	return nil
+}
+
+// join takes what another server block says, or another Corefile. What contradicts it is left out, and the first such
+// is the error.
+func (o *operation) join(other *operation) (err error) {
+	for _, l := range other.listens {
+		err = cmp.Or(err, o.add(l))
+	}
+	if other.state != nil {
+		err = cmp.Or(err, o.keep(*other.state))
+	}
+	return err
+}
+
+// places are the listeners as the status server wants them.
+func (o *operation) places() []status.Listen {
+	all := make([]status.Listen, len(o.listens))
+	for i, l := range o.listens {
+		all[i] = l.Listen
+	}
+	return all
+}
+
+// open begins to listen where nobody does yet.
+func (o *operation) open() error {
+	for _, l := range o.listens {
+		if err := process.listeners.Open(l.Listen); err != nil {
+			return l.errorf("status %s: %v", l.Address, err)
+		}
+	}
+	return nil
+}
+
+// settle has that hold which the generations that there are say of the operation; of two the one that has been there
+// for longer.
+func (r *registry) settle() {
+	r.settling.Lock()
+	defer r.settling.Unlock()
+	r.mu.Lock()
+	var all operation
+	for _, g := range r.generations {
+		all.join(&g.operation)
+	}
+	r.mu.Unlock()
+	r.listeners.Settle(all.places())
+	r.watched(len(all.listens) > 0)
+}
+
+// watched has kept what there is to see, where somebody may look.
+func (r *registry) watched(yes bool) {
+	r.events.Keep(yes)
+	r.monitor.KeepTrails(yes)
+}

@@ -1,0 +1,390 @@
+package failover
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coredns-failover/failover/plugin/override"
+	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/status"
+
+	"github.com/miekg/dns"
+)
+
+// The decisions of operators are those of the process: they outlive a Corefile.
+
+// errNoMember is the error of a target that nothing matches.
+var errNoMember = errors.New("no such member")
+
+// resolve brings a target as somebody has written it into the form in which members are found, and says whether there
+// is a member that it is for.
+func (r *registry) resolve(t override.Target) (override.Target, error) {
+	if t.Pool != "" {
+		name := dns.CanonicalName(t.Pool)
+		t.Pool = ""
+		for _, m := range r.speaking() {
+			if !slices.Contains(m.allNames(), name) {
+				continue
+			}
+			t.Pool = m.allNames()[0]
+			t.Member = memberOf(m.allMembers(), t.Member)
+		}
+		if t.Pool == "" {
+			return t, fmt.Errorf("%w: no pool has the name %q", errNoMember, name)
+		}
+	}
+	o := override.Override{Target: t, Action: override.Drain}
+	if err := o.Check(); err != nil {
+		return t, err
+	}
+	if len(r.affected(nil, new(override.Table).With(o))) == 0 {
+		return t, fmt.Errorf("%w: none is %q", errNoMember, o.Target)
+	}
+	return o.Target, nil
+}
+
+// memberOf is the word for the member that has a label or an address, or the word itself where there is none.
+func memberOf(members []pool.Member, word string) string {
+	addr, isAddr := override.ParseMember(word)
+	for _, m := range members {
+		switch {
+		case isAddr && m.Addr == addr.Addr() && (addr.Port() == 0 || addr.Port() == m.Port),
+			!isAddr && word != "" && strings.EqualFold(m.Label, word):
+			return address(m)
+		}
+	}
+	return word
+}
+
+// address is a member as overrides name it.
+func address(m pool.Member) string {
+	m.Label = ""
+	return m.String()
+}
+
+// decided is a pool or an overlay, as far as decisions bear on it.
+type decided interface {
+	allNames() []string
+	allMembers() []pool.Member
+	redecide(cause string)                       // has it make its answer anew
+	preview(after *override.Table) status.Effect // what that would be
+	letBackAll(which func(pool.Member) bool, dry bool) (any bool)
+}
+
+// bearing is a pool or an overlay, and the first of its members that a change bears on.
+type bearing struct {
+	decided
+	member pool.Member
+}
+
+// speaking are the pools and overlays of the Corefiles that answer.
+func (r *registry) speaking() []decided {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []decided
+	for _, g := range r.generations {
+		if g.replaces == nil {
+			all = append(all, g.decided()...)
+		}
+	}
+	return all
+}
+
+// everybody are the pools and overlays of all generations, also of one that is about to answer.
+func (r *registry) everybody() []decided {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []decided
+	for _, g := range r.generations {
+		all = append(all, g.decided()...)
+	}
+	return all
+}
+
+func (g *generation) decided() []decided {
+	all := make([]decided, 0, len(g.pools)+len(g.overlays))
+	for _, p := range g.pools {
+		all = append(all, p)
+	}
+	for _, o := range g.overlays {
+		all = append(all, o)
+	}
+	return all
+}
+
+// affected are the pools and overlays that answer for which two tables are not the same.
+func (r *registry) affected(before, after *override.Table) []bearing {
+	return differing(r.speaking(), before, after)
+}
+
+func differing(all []decided, before, after *override.Table) []bearing {
+	var some []bearing
+	for _, d := range all {
+		name := d.allNames()[0]
+		members := d.allMembers()
+		if i := slices.IndexFunc(members, func(m pool.Member) bool {
+			a, b := before.Find(name, m), after.Find(name, m)
+			return a != b && (a == nil || b == nil || *a != *b)
+		}); i >= 0 {
+			some = append(some, bearing{d, members[i]})
+		}
+	}
+	return some
+}
+
+// maxEffects is how many pools an outcome shows.
+const maxEffects = 20
+
+// outcome is what it would do to put one table in the place of another.
+func (r *registry) outcome(before, after *override.Table) (o status.Outcome, bare bool) {
+	all := r.affected(before, after)
+	o = status.Outcome{Pools: len(all), Effects: []status.Effect{}, Warnings: []string{}}
+	for _, b := range all {
+		e := b.preview(after)
+		e.Member = b.member.String()
+		if e.Bare {
+			bare = true
+			if len(o.Warnings) < maxEffects {
+				o.Warnings = append(o.Warnings, fmt.Sprintf("%s would be left without a usable tier, and answer %s", e.Pool, cmp.Or(e.After.Text, "its fallback")))
+			}
+		}
+		if len(o.Effects) < maxEffects || e.Bare {
+			o.Effects = append(o.Effects, e)
+		}
+	}
+	slices.SortStableFunc(o.Effects, func(a, b status.Effect) int { // what matters first
+		switch {
+		case a.Bare == b.Bare:
+			return 0
+		case a.Bare:
+			return -1
+		}
+		return 1
+	})
+	o.Effects = o.Effects[:min(len(o.Effects), maxEffects)]
+	return o, bare
+}
+
+// Override puts an override in force. It implements the [status.Source] interface.
+func (r *registry) Override(o override.Override, how status.How) (status.Outcome, error) {
+	r.deciding.Lock()
+	defer r.deciding.Unlock()
+	var err error
+	if o.Target, err = r.resolve(o.Target); err != nil {
+		return status.Outcome{}, sourceError(err)
+	}
+	if err := o.Check(); err != nil {
+		return status.Outcome{}, sourceError(err)
+	}
+	before := r.overrides.Load()
+	after := before.With(o)
+	outcome, bare := r.outcome(before, after)
+	outcome.Override, outcome.DryRun = &o, how.DryRun
+	switch {
+	case how.DryRun:
+		return outcome, nil
+	case bare && !how.Force:
+		return outcome, status.ErrBare
+	}
+	r.put(after)
+	log.Infof("Override of %s: %s", o.Target, &o)
+	operations.WithLabelValues(string(o.Action)).Inc()
+	r.events.overridden("set", o)
+	r.redecide(before, after, "override of "+cmp.Or(o.Member, "label "+o.Label)+", "+o.String())
+	return outcome, nil
+}
+
+// Clear ends the override of a target, and lets members back that wait for it. It implements the [status.Source]
+// interface.
+func (r *registry) Clear(t override.Target, by status.By, how status.How) (status.Outcome, error) {
+	r.deciding.Lock()
+	defer r.deciding.Unlock()
+	before := r.overrides.Load()
+	resolved, err := r.resolve(t)
+	if before.Get(t) != nil { // it may be for a member that there is no more
+		resolved, err = t, nil
+	}
+	if err != nil {
+		return status.Outcome{}, sourceError(err)
+	}
+	o := before.Get(resolved)
+	after := before.Without(resolved)
+	only := new(override.Table).With(override.Override{Target: resolved, Action: override.Drain})
+	waits := false
+	for _, d := range r.speaking() {
+		waits = d.letBackAll(func(m pool.Member) bool { return only.Find(d.allNames()[0], m) != nil }, how.DryRun) || waits
+	}
+	if o == nil && !waits {
+		return status.Outcome{}, sourceError(fmt.Errorf("%w: there is no override of %q, and nothing that waits to be let back", errNoMember, resolved))
+	}
+	outcome, bare := r.outcome(before, after)
+	outcome.DryRun = how.DryRun
+	switch {
+	case how.DryRun:
+		return outcome, nil
+	case bare && !how.Force:
+		return outcome, status.ErrBare
+	}
+	cause := fmt.Sprintf("%s: cleared%s", resolved, by)
+	log.Infof("Override of %s", cause)
+	operations.WithLabelValues("clear").Inc()
+	if o != nil {
+		r.put(after)
+		ended := *o
+		ended.Author, ended.Reason = cmp.Or(by.Author, ended.Author), cmp.Or(by.Reason, ended.Reason)
+		r.events.overridden("cleared", ended)
+	}
+	r.redecide(before, after, cause)
+	return outcome, nil
+}
+
+// put has a table in force, and sees to it that those of its overrides that end by themselves do.
+func (r *registry) put(table *override.Table) {
+	r.overrides.Store(table)
+	if r.expiry != nil {
+		r.expiry.Stop()
+		r.expiry = nil
+	}
+	if _, next := table.Expired(time.Now()); !next.IsZero() {
+		r.expiry = time.AfterFunc(max(0, time.Until(next)), r.expire)
+	}
+}
+
+// expire ends the overrides whose time is over.
+func (r *registry) expire() {
+	r.deciding.Lock()
+	defer r.deciding.Unlock()
+	before := r.overrides.Load()
+	over, _ := before.Expired(time.Now())
+	after := before
+	for _, o := range over {
+		after = after.Without(o.Target)
+		log.Infof("Override of %s is over: %s", o.Target, &o)
+		operations.WithLabelValues("expire").Inc()
+		r.events.overridden("expired", o)
+	}
+	r.put(after)
+	r.redecide(before, after, "an override is over")
+}
+
+// redecide has those make their answers anew for which two tables are not the same.
+func (r *registry) redecide(before, after *override.Table, cause string) {
+	for _, b := range differing(r.everybody(), before, after) {
+		b.redecide(cause)
+	}
+	r.state.changed()
+}
+
+// Overrides are those in force. It implements the [status.Source] interface.
+func (r *registry) Overrides() []override.Override { return r.overrides.Load().All() }
+
+// sourceError is an error as the status server tells errors apart.
+func sourceError(err error) error {
+	if errors.Is(err, errNoMember) {
+		return fmt.Errorf("%w: %w", status.ErrNotFound, err)
+	}
+	return fmt.Errorf("%w: %w", status.ErrInvalid, err)
+}
+
+func (p *livePool) allNames() []string { return p.names }
+
+func (p *livePool) allMembers() []pool.Member {
+	all := make([]pool.Member, 0, p.Size())
+	for _, tier := range p.Tiers {
+		all = append(all, tier...)
+	}
+	return all
+}
+
+func (p *livePool) redecide(cause string) { p.change(cause) }
+
+// preview is what the pool would answer where the operator had decided so.
+func (p *livePool) preview(after *override.Table) status.Effect {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := status.Effect{PoolID: p.id(), Pool: p.names[0], View: p.in.view, Before: p.answerOf(p.now.Load())}
+	if p.checks == nil {
+		e.After = e.Before
+		return e
+	}
+	members := p.membersUnder(after)
+	health := make([]pool.Health, len(members))
+	for i := range members {
+		health[i] = members[i].health()
+	}
+	s := newSnapshot(p, p.Choose(health, p.last))
+	e.After = p.answerOf(s)
+	e.After.Since = time.Time{} // it is not
+	e.Bare = s.choice.Tier == pool.InFallback && p.now.Load().choice.Tier != pool.InFallback
+	return e
+}
+
+// letBackAll lets the members back that wait for it, and says whether there are any.
+func (p *livePool) letBackAll(which func(pool.Member) bool, dry bool) (waited bool) {
+	if !p.manual {
+		return false
+	}
+	p.mu.Lock()
+	for i, m := range p.members() {
+		if m.waiting && which(p.Member(i)) {
+			waited = true
+			if !dry {
+				p.let(i, time.Now())
+			}
+		}
+	}
+	p.mu.Unlock()
+	if waited && !dry {
+		p.change("a member is let back")
+	}
+	return waited
+}
+
+func (o *overlay) allNames() []string { return o.names }
+
+func (o *overlay) allMembers() []pool.Member {
+	known := *o.known.Load()
+	all := make([]pool.Member, 0, len(known))
+	for addr := range known {
+		all = append(all, pool.Member{Addr: addr})
+	}
+	slices.SortFunc(all, func(a, b pool.Member) int { return a.Addr.Compare(b.Addr) })
+	return all
+}
+
+func (o *overlay) redecide(string) {
+	for _, f := range *o.known.Load() {
+		f.Changed()
+	}
+}
+
+// preview says little: what an overlay answers depends on what the next plugins do.
+func (o *overlay) preview(*override.Table) status.Effect {
+	return status.Effect{PoolID: o.id(), Pool: o.names[0], View: o.in.view, Before: o.answerOf(), After: o.answerOf()}
+}
+
+func (o *overlay) letBackAll(which func(pool.Member) bool, dry bool) (waited bool) {
+	if !o.manual {
+		return false
+	}
+	var back []*found
+	o.mu.Lock()
+	for _, f := range *o.known.Load() {
+		if f.checks != nil && o.member(f).waiting && which(pool.Member{Addr: f.addr}) {
+			waited = true
+			if !dry {
+				f.letBack = time.Now()
+				back = append(back, f)
+			}
+		}
+	}
+	o.mu.Unlock()
+	for _, f := range back {
+		f.Changed()
+	}
+	return waited
+}

@@ -1,0 +1,256 @@
+package status
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	golog "log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+// Listen is where a server is to be had, and what is allowed there.
+type Listen struct {
+	Address   string      // HOST:PORT, or unix:// and the path of a socket
+	Token     string      // the file with the token that changes take; "": none are allowed, but on a socket
+	Cert, Key string      // files; "": without TLS
+	Mode      fs.FileMode // of the socket
+}
+
+// IsSocket says whether it is a unix socket.
+func (l *Listen) IsSocket() bool { return strings.HasPrefix(l.Address, "unix://") }
+
+func (l *Listen) path() string { return strings.TrimPrefix(l.Address, "unix://") }
+
+func (l *Listen) changes() string {
+	switch {
+	case l.IsSocket():
+		return "socket"
+	case l.Token != "":
+		return "token"
+	}
+	return "none"
+}
+
+// Check says what is wrong with the files.
+func (l *Listen) Check() error {
+	if l.Token != "" {
+		if _, err := readToken(l.Token); err != nil {
+			return err
+		}
+	}
+	if l.Cert != "" {
+		if _, err := tls.LoadX509KeyPair(l.Cert, l.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Listeners are the addresses that a Server is to be had at. All methods may be called at once.
+type Listeners struct {
+	Server *Server
+
+	mu   sync.Mutex
+	open map[string]*listening // by the address
+}
+
+// maxConnections is how many clients a listener serves at once; further ones wait.
+const maxConnections = 256
+
+// listening is a listener and what serves it.
+type listening struct {
+	options atomic.Pointer[Listen] // what holds now
+	net.Listener
+	server  *http.Server
+	file    fs.FileInfo   // the socket's; nil: it is none
+	closing chan struct{} // closed when streams have to end
+	done    chan struct{} // closed when it does not serve any more
+}
+
+// listenKey finds the listening of a request in its context.
+type listenKey struct{}
+
+// at is a request's listener with the options of the moment.
+type at struct {
+	*Listen
+	closing <-chan struct{}
+}
+
+func listenOf(r *http.Request) at {
+	l := r.Context().Value(listenKey{}).(*listening)
+	return at{l.options.Load(), l.closing}
+}
+
+// Open begins to listen at an address, unless it is open already: then it stays as it is until Settle.
+func (ls *Listeners) Open(l Listen) error {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.open[l.Address] != nil {
+		return nil
+	}
+	n, err := ls.listen(l)
+	if err != nil {
+		return err
+	}
+	if ls.open == nil {
+		ls.open = make(map[string]*listening)
+	}
+	ls.open[l.Address] = n
+	return nil
+}
+
+// Settle closes what is open beside these, and has their options hold.
+func (ls *Listeners) Settle(all []Listen) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for address, n := range ls.open {
+		i := slices.IndexFunc(all, func(l Listen) bool { return l.Address == address })
+		if i < 0 {
+			ls.close(address)
+			continue
+		}
+		l := all[i]
+		if before := n.options.Swap(&l); l.IsSocket() && before.Mode != l.Mode {
+			os.Chmod(l.path(), l.Mode)
+		}
+	}
+}
+
+// Opened are the addresses that are listened at.
+func (ls *Listeners) Opened() []string {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	var all []string
+	for _, n := range ls.open {
+		all = append(all, n.Addr().String())
+	}
+	slices.Sort(all)
+	return all
+}
+
+// listen begins to serve one address.
+func (ls *Listeners) listen(l Listen) (*listening, error) {
+	n := &listening{closing: make(chan struct{}), done: make(chan struct{})}
+	n.options.Store(&l)
+	var err error
+	if l.IsSocket() {
+		n.Listener, n.file, err = listenSocket(l.path(), l.Mode)
+	} else {
+		n.Listener, err = net.Listen("tcp", l.Address)
+	}
+	if err != nil {
+		return nil, err
+	}
+	n.server = &http.Server{
+		Handler:           ls.Server.handler(),
+		ReadHeaderTimeout: patience,
+		ReadTimeout:       2 * patience,
+		WriteTimeout:      6 * patience, // a document of many pools may be large; streams set their own
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		BaseContext:       func(net.Listener) context.Context { return context.WithValue(context.Background(), listenKey{}, n) },
+		ErrorLog:          golog.New(discard{}, "", 0), // what clients do wrong is no news
+	}
+	go func() {
+		defer close(n.done)
+		n.server.Serve(secured{netutil.LimitListener(n.Listener, maxConnections), n})
+	}()
+	return n, nil
+}
+
+// discard takes what is logged to nowhere.
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// secured speaks TLS where the options of the moment say so. The certificate is read for each connection, so that a new
+// one holds at once.
+type secured struct {
+	net.Listener
+	of *listening
+}
+
+func (s secured) Accept() (net.Conn, error) {
+	c, err := s.Listener.Accept()
+	if err != nil || s.of.options.Load().Cert == "" {
+		return c, err
+	}
+	return tls.Server(c, &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			l := s.of.options.Load()
+			pair, err := tls.LoadX509KeyPair(l.Cert, l.Key)
+			return &pair, err
+		},
+	}), nil
+}
+
+// close ends one listener and waits for what it serves, but not for longer than patience.
+func (ls *Listeners) close(address string) {
+	n := ls.open[address]
+	delete(ls.open, address)
+	close(n.closing)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := n.server.Shutdown(ctx); err != nil {
+		n.server.Close()
+	}
+	<-n.done
+	if n.file == nil {
+		return
+	}
+	path := n.options.Load().path()
+	if now, err := os.Lstat(path); err == nil && os.SameFile(now, n.file) {
+		os.Remove(path)
+	}
+}
+
+// listenSocket listens at a unix socket that has its mode from the first moment: it is made beside its place, and then
+// put there. One that nobody listens at is replaced.
+func listenSocket(path string, mode fs.FileMode) (net.Listener, fs.FileInfo, error) {
+	if known, err := os.Lstat(path); err == nil {
+		if known.Mode().Type() != fs.ModeSocket {
+			return nil, nil, fmt.Errorf("%s is there and is no socket", path)
+		}
+		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+			c.Close()
+			return nil, nil, fmt.Errorf("%s is in use by another process", path)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".failover-")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer os.RemoveAll(dir)
+	made := filepath.Join(dir, "s")
+	l, err := net.Listen("unix", made)
+	if err != nil {
+		return nil, nil, err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(made, mode), os.Rename(made, path)); err != nil {
+		l.Close()
+		return nil, nil, err
+	}
+	file, err := os.Lstat(path)
+	if err != nil {
+		l.Close()
+		return nil, nil, err
+	}
+	return l, file, nil
+}

@@ -1,0 +1,178 @@
+package status
+
+import (
+	"crypto/sha256"
+	_ "embed" // the page
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+)
+
+//go:embed page.html
+var page string
+
+//go:embed openapi.yaml
+var description string
+
+// Server answers requests from a Source and a Journal.
+type Server struct {
+	source  Source
+	journal *Journal
+	policy  string // for the content of the page
+	streams atomic.Int32
+}
+
+// NewServer returns a server, which is served by [Listeners].
+func NewServer(source Source, journal *Journal) *Server {
+	return &Server{source: source, journal: journal, policy: contentPolicy(page)}
+}
+
+// contentPolicy lets a page run its own script and style, speak to its own server, and nothing else.
+func contentPolicy(page string) string {
+	hash := func(element string) string {
+		_, rest, _ := strings.Cut(page, "<"+element+">")
+		text, _, _ := strings.Cut(rest, "</"+element+">")
+		sum := sha256.Sum256([]byte(text))
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	return "default-src 'none'; script-src " + hash("script") + "; style-src " + hash("style") +
+		"; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
+
+// handler has the routes, behind what keeps other web pages out.
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	for _, route := range []struct {
+		path    string
+		methods map[string]http.HandlerFunc
+	}{
+		{"/{$}", map[string]http.HandlerFunc{"GET": s.page}},
+		{"/api/v1/openapi.yaml", map[string]http.HandlerFunc{"GET": describe}},
+		{"/api/v1/pools", map[string]http.HandlerFunc{"GET": s.pools}},
+		{"/api/v1/pools/{name}", map[string]http.HandlerFunc{"GET": s.pool}},
+		{"/api/v1/events", map[string]http.HandlerFunc{"GET": s.events}},
+		{"/api/v1/overrides", map[string]http.HandlerFunc{"GET": s.overrides}},
+		{"/api/v1/overrides/pools/{pool}/members/{member}", map[string]http.HandlerFunc{"PUT": s.set, "DELETE": s.clear}},
+		{"/api/v1/overrides/members/{member}", map[string]http.HandlerFunc{"PUT": s.set, "DELETE": s.clear}},
+		{"/api/v1/overrides/labels/{label}", map[string]http.HandlerFunc{"PUT": s.set, "DELETE": s.clear}},
+	} {
+		var allow []string
+		for _, method := range []string{"GET", "PUT", "DELETE"} {
+			if h := route.methods[method]; h != nil {
+				mux.HandleFunc(method+" "+route.path, h)
+				allow = append(allow, method)
+			}
+		}
+		mux.HandleFunc(route.path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", strings.Join(allow, ", "))
+			problem(w, http.StatusMethodNotAllowed, fmt.Sprintf("method %s, want %s", r.Method, strings.Join(allow, " or ")))
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		problem(w, http.StatusNotFound, "there is nothing at "+strconv.Quote(r.URL.Path))
+	})
+	foreign := http.NewCrossOriginProtection()
+	foreign.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		problem(w, http.StatusForbidden, "a web page from elsewhere cannot change anything here")
+	}))
+	return guarded(foreign.Handler(mux))
+}
+
+// guarded sets what browsers are told, and turns away a browser that has been led here under a name of somebody else's
+// (DNS rebinding).
+func guarded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		if l := listenOf(r); !l.IsSocket() && r.TLS == nil && !isOurs(r.Host) { // with TLS the certificate is what tells
+			problem(w, http.StatusForbidden, fmt.Sprintf("host %q, want an address, localhost or the name of this host, or TLS", r.Host))
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// isOurs says whether a Host header names this host in a way that nobody else can make lead here.
+func isOurs(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	if _, err := netip.ParseAddr(host); err == nil || host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	name, err := os.Hostname()
+	return err == nil && host == strings.ToLower(name)
+}
+
+func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", s.policy)
+	w.Header().Set("Cache-Control", "no-cache")
+	fmt.Fprint(w, page)
+}
+
+func describe(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/yaml")
+	fmt.Fprint(w, description)
+}
+
+const (
+	// usualPools is how many pools are given where nobody says how many, and mostPools how many at most.
+	usualPools = 1000
+	mostPools  = 10_000
+)
+
+// pools answers with the pools that a query asks for.
+func (s *Server) pools(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	q := Query{Text: strings.ToLower(query.Get("q")), Unwell: query.Get("unwell") == "true", Limit: usualPools}
+	for word, into := range map[string]*int{"limit": &q.Limit, "offset": &q.Offset} {
+		text := query.Get(word)
+		if text == "" {
+			continue
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 {
+			problem(w, http.StatusUnprocessableEntity, fmt.Sprintf("%s %q, want a number", word, text))
+			return
+		}
+		*into = n
+	}
+	q.Limit = min(q.Limit, mostPools)
+	d := s.document(r)
+	d.Pools, d.Total = s.source.Pools(q)
+	answer(w, d)
+}
+
+// pool answers with the pools that answer for a name.
+func (s *Server) pool(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	pools := s.source.PoolsOf(canonical(name))
+	if len(pools) == 0 {
+		problem(w, http.StatusNotFound, fmt.Sprintf("no pool answers for %q", name))
+		return
+	}
+	d := s.document(r)
+	d.Pools, d.Total = pools, len(pools)
+	answer(w, d)
+}
+
+func (s *Server) document(r *http.Request) Document {
+	d := Document{Server: s.source.Process(), Summary: s.source.Summary()}
+	d.Server.Changes = listenOf(r).changes()
+	return d
+}
+
+func (s *Server) overrides(w http.ResponseWriter, _ *http.Request) {
+	answer(w, map[string]any{"overrides": s.source.Overrides()})
+}

@@ -1,0 +1,66 @@
+package status
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/coredns-failover/failover/plugin/override"
+)
+
+// Source is where a server gets what it shows, and what it hands an operator's decisions to. Its methods may be called
+// at once by any number of goroutines.
+type Source interface {
+	// Pools are the pools that a question is about, by name, and how many of these there are in all.
+	Pools(q Query) (pools []Pool, total int)
+	// PoolsOf are the pools that answer for a name; none: nobody does.
+	PoolsOf(name string) []Pool
+	// PoolByID is the pool with an ID, which may be gone.
+	PoolByID(id string) (p Pool, ok bool)
+	// Summary counts all pools.
+	Summary() Summary
+	// Process is what there is to say of the name server but for Changes.
+	Process() Process
+
+	// Overrides are those in force, the oldest first.
+	Overrides() []override.Override
+	// Override puts one in force. The error is ErrNotFound, ErrInvalid, or ErrBare with an outcome of what was not done.
+	Override(o override.Override, how How) (Outcome, error)
+	// Clear ends that of a target, and lets members back that wait for it. The errors are those of Override.
+	Clear(t override.Target, by By, how How) (Outcome, error)
+}
+
+// Query is which pools somebody wants to see.
+type Query struct {
+	Text   string // in a name, a label or an address; "": any
+	Unwell bool   // with something out of the ordinary only
+	Limit  int    // so many at most
+	Offset int    // without the first so many
+}
+
+// How is how a decision is to be taken.
+type How struct {
+	DryRun bool // only say what would be
+	Force  bool // even if a pool is left without a usable tier
+}
+
+// By is who takes a decision, and why.
+type By struct{ Author, Reason string }
+
+// String is it as it stands behind a decision: " by alice: new disks".
+func (b By) String() string {
+	var s strings.Builder
+	if b.Author != "" {
+		s.WriteString(" by " + b.Author)
+	}
+	if b.Reason != "" {
+		s.WriteString(": " + b.Reason)
+	}
+	return s.String()
+}
+
+// These are in the errors of a Source.
+var (
+	ErrNotFound = errors.New("not found")
+	ErrInvalid  = errors.New("invalid")
+	ErrBare     = errors.New("a pool would be left without a usable tier")
+)

@@ -1,0 +1,428 @@
+package failover
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/override"
+	"github.com/coredns-failover/failover/plugin/pool"
+)
+
+// stateFormat and stateVersion begin every state file. A file that begins in another way is somebody else's, and one
+// with a later version that of a later failover: neither is written to.
+const (
+	stateFormat  = "failover state"
+	stateVersion = 1
+)
+
+// maxState is how long a state file can be that is read: a hundred thousand members take a tenth of that.
+const maxState = 256 << 20
+
+// stateDocument is what a state file has in it.
+type stateDocument struct {
+	Format    string              `json:"format"`
+	Version   int                 `json:"version"`
+	Saved     time.Time           `json:"saved"`
+	Overrides []override.Override `json:"overrides"`
+	Questions []stateQuestion     `json:"questions"`
+	Pools     []statePool         `json:"pools"`
+}
+
+// stateQuestion is what is known of the targets of one question.
+type stateQuestion struct {
+	Question string        `json:"question"`
+	Targets  []stateTarget `json:"targets"`
+}
+
+type stateTarget struct {
+	Target netip.AddrPort `json:"target"`
+	Status string         `json:"status"`
+	Since  time.Time      `json:"since"`
+	Back   bool           `json:"back,omitempty"`
+	Error  string         `json:"error,omitempty"`
+}
+
+// statePool is what a pool, or an overlay, knows beside that.
+type statePool struct {
+	ID      string                       `json:"id"`
+	Last    []netip.AddrPort             `json:"last,omitempty"`
+	LetBack map[netip.AddrPort]time.Time `json:"letBack,omitempty"`
+	Found   map[netip.Addr]time.Time     `json:"found,omitempty"` // addresses of an overlay, and when they worked last
+}
+
+// kept is what was read from a state file. nil is nothing.
+type kept struct {
+	overrides []override.Override
+	statuses  map[stateKey]monitor.Known
+	pools     map[string]statePool
+}
+
+type stateKey struct {
+	question string
+	target   netip.AddrPort
+}
+
+// known is for [monitor.Monitor.Recall].
+func (k *kept) known(question string, target netip.AddrPort) (monitor.Known, bool) {
+	if k == nil {
+		return monitor.Known{}, false
+	}
+	s, ok := k.statuses[stateKey{question, target}]
+	return s, ok
+}
+
+// pool is what was kept of a pool.
+func (k *kept) pool(id string) statePool {
+	if k == nil {
+		return statePool{}
+	}
+	return k.pools[id]
+}
+
+// errForeign is the error of a file that is not to be written to.
+var errForeign = errors.New("is left as it is, and nothing is kept")
+
+// readState reads a state file. No file is no error, and nothing.
+func readState(name string, maxAge time.Duration, now time.Time) (*kept, error) {
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxState))
+	if err != nil || len(data) == 0 {
+		return nil, err
+	}
+	if !bytes.HasPrefix(data, []byte(`{"format":"`+stateFormat+`"`)) {
+		return nil, fmt.Errorf("%s is no state file of failover, so it %w", name, errForeign)
+	}
+	var d stateDocument
+	if err := json.Unmarshal(data, &d); err != nil {
+		return nil, fmt.Errorf("%s is not whole: %w", name, err)
+	}
+	if d.Version > stateVersion {
+		return nil, fmt.Errorf("%s has version %d, and this failover knows %d, so it %w", name, d.Version, stateVersion, errForeign)
+	}
+	k := &kept{pools: make(map[string]statePool)}
+	for _, o := range d.Overrides {
+		if !o.Until.IsZero() && !o.Until.After(now) {
+			continue
+		}
+		if err := o.Check(); err != nil {
+			return nil, fmt.Errorf("%s has an override that cannot be: %w", name, err)
+		}
+		k.overrides = append(k.overrides, o)
+	}
+	for _, p := range d.Pools {
+		k.pools[p.ID] = p
+	}
+	if age := now.Sub(d.Saved); age > maxAge || age < -maxAge { // or a clock was wrong
+		return k, nil
+	}
+	k.statuses = make(map[stateKey]monitor.Known)
+	for _, q := range d.Questions {
+		for _, t := range q.Targets {
+			s := monitor.Known{Since: t.Since, Back: t.Back, Status: monitor.Up}
+			if t.Status == monitor.Down.String() {
+				s.Status = monitor.Down
+			}
+			if t.Error != "" {
+				s.Err = errors.New(t.Error)
+			}
+			k.statuses[stateKey{q.Question, t.Target}] = s
+		}
+	}
+	return k, nil
+}
+
+// restore reads the state file of a generation, unless it is the one that is being written.
+func (g *generation) restore() {
+	s := g.operation.state
+	if s == nil || process.state.uses(s.file) {
+		return
+	}
+	var err error
+	if g.kept, err = readState(s.file, s.maxAge, time.Now()); err != nil {
+		log.Warningf("State: %v", err)
+	}
+	if errors.Is(err, errForeign) {
+		g.operation.state = nil
+	}
+	if g.kept != nil && len(g.kept.statuses) > 0 {
+		log.Infof("State: beginning with the statuses of %d targets from %s", len(g.kept.statuses), s.file)
+	}
+}
+
+// adopt puts the overrides in force that a state file had, unless there are others of the same targets.
+func (r *registry) adopt(k *kept) {
+	if k == nil || len(k.overrides) == 0 {
+		return
+	}
+	r.deciding.Lock()
+	defer r.deciding.Unlock()
+	before := r.overrides.Load()
+	after := new(override.Table).With(append(k.overrides, before.All()...)...)
+	for _, o := range k.overrides {
+		log.Infof("Override of %s, from the state file: %s", o.Target, &o)
+	}
+	r.put(after)
+	r.redecide(before, after, "an override from the state file")
+	k.overrides = nil
+}
+
+// collect is what there is to keep now.
+func (r *registry) collect() *stateDocument {
+	d := &stateDocument{Format: stateFormat, Version: stateVersion, Saved: time.Now(), Overrides: r.Overrides()}
+	byQuestion := make(map[string]int)
+	r.monitorInUse().All(func(question string, target netip.AddrPort, k monitor.Known) {
+		i, ok := byQuestion[question]
+		if !ok {
+			i = len(d.Questions)
+			byQuestion[question], d.Questions = i, append(d.Questions, stateQuestion{Question: question})
+		}
+		t := stateTarget{Target: target, Status: k.Status.String(), Since: k.Since, Back: k.Back}
+		if k.Err != nil {
+			t.Error = k.Err.Error()
+		}
+		d.Questions[i].Targets = append(d.Questions[i].Targets, t)
+	})
+	for _, v := range r.shown() {
+		if p, ok := v.keep(); ok {
+			d.Pools = append(d.Pools, p)
+		}
+	}
+	return d
+}
+
+// monitorInUse is that of the generation that answers.
+func (r *registry) monitorInUse() *monitor.Monitor {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.generations) == 0 {
+		return r.monitor
+	}
+	return r.generations[0].monitor
+}
+
+// keep is what has to be known of a pool beside the statuses of its members.
+func (p *livePool) keep() (s statePool, ok bool) {
+	if !p.manual && p.Fallback.Members != pool.Last {
+		return s, false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	target := func(i int) netip.AddrPort { return netip.AddrPortFrom(p.Member(i).Addr, p.Member(i).Port) }
+	s.ID, s.LetBack = p.id(), make(map[netip.AddrPort]time.Time)
+	for _, i := range p.last {
+		s.Last = append(s.Last, target(i))
+	}
+	for i, at := range p.letBack {
+		s.LetBack[target(i)] = at
+	}
+	return s, true
+}
+
+// recall takes over what was kept of the pool.
+func (p *livePool) recall(s statePool) {
+	for i := range p.Size() {
+		target := netip.AddrPortFrom(p.Member(i).Addr, p.Member(i).Port)
+		if slices.Contains(s.Last, target) {
+			p.last = append(p.last, i)
+		}
+		if at, ok := s.LetBack[target]; ok && p.manual {
+			p.let(i, at)
+		}
+	}
+}
+
+func (o *overlay) keep() (s statePool, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s.ID, s.Found, s.LetBack = o.id(), make(map[netip.Addr]time.Time), make(map[netip.AddrPort]time.Time)
+	for addr, f := range *o.known.Load() {
+		s.Found[addr] = f.belief.Load().worked
+		if !f.letBack.IsZero() {
+			s.LetBack[netip.AddrPortFrom(addr, 0)] = f.letBack
+		}
+	}
+	return s, true
+}
+
+// recall takes up the addresses that were kept of the overlay.
+func (o *overlay) recall(s statePool) {
+	known := make(map[netip.Addr]*found, len(s.Found))
+	for addr, worked := range s.Found {
+		if len(known) >= o.limit || !o.mayProbe(addr) {
+			continue
+		}
+		f := o.find(addr)
+		f.letBack = s.LetBack[netip.AddrPortFrom(addr, 0)]
+		o.believe(f)
+		f.remember(worked)
+		known[addr] = f
+	}
+	o.known.Store(&known)
+}
+
+// keeper writes the state file. The zero value writes none.
+type keeper struct {
+	mu     sync.Mutex // one use after the other
+	place  *statePlace
+	writer atomic.Pointer[stateWriter] // nil: there is no place
+}
+
+// use has the state written to another place from now on; nil is nowhere. It writes what there is to the place before,
+// first.
+func (k *keeper) use(place *statePlace) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if place != nil && k.place != nil && place.file == k.place.file && place.maxAge == k.place.maxAge {
+		return
+	}
+	if w := k.writer.Swap(nil); w != nil {
+		w.stop()
+	}
+	if k.place = place; place != nil {
+		k.writer.Store(newStateWriter(place.file, place.maxAge/4, process.collect))
+	}
+}
+
+// uses says whether a file is the one that is written.
+func (k *keeper) uses(file string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.place != nil && k.place.file == file
+}
+
+// changed notes that there is something new to write. It waits for nothing.
+func (k *keeper) changed() {
+	if w := k.writer.Load(); w != nil {
+		w.poke()
+	}
+}
+
+// stateWriter writes one file, in a goroutine of its own.
+type stateWriter struct {
+	file    string
+	refresh time.Duration // at the latest, so that its age says when this process was there last
+	collect func() *stateDocument
+
+	dirty   chan struct{}
+	end     chan struct{}
+	ended   chan struct{}
+	lock    *os.File // nil: another process has it
+	trouble string   // as last said in the log
+}
+
+func newStateWriter(file string, refresh time.Duration, collect func() *stateDocument) *stateWriter {
+	w := &stateWriter{file: file, refresh: refresh, collect: collect,
+		dirty: make(chan struct{}, 1), end: make(chan struct{}), ended: make(chan struct{})}
+	w.poke()
+	go w.run()
+	return w
+}
+
+func (w *stateWriter) poke() {
+	select {
+	case w.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// stop writes once more and waits for that.
+func (w *stateWriter) stop() {
+	close(w.end)
+	<-w.ended
+}
+
+// share is what part of the time a writer may take where everything changes all the time.
+const share = 10
+
+// run writes as soon as there is something new: a process that is killed may be so right after.
+func (w *stateWriter) run() {
+	defer close(w.ended)
+	refresh := time.NewTicker(w.refresh)
+	defer refresh.Stop()
+	for {
+		select {
+		case <-w.dirty:
+		case <-refresh.C:
+		case <-w.end:
+			w.write()
+			w.unlock()
+			return
+		}
+		began := time.Now()
+		w.write()
+		rest := time.NewTimer(time.Since(began) * (share - 1))
+		select {
+		case <-rest.C:
+		case <-w.end:
+			rest.Stop()
+			w.write()
+			w.unlock()
+			return
+		}
+	}
+}
+
+// write writes the file, and says so when that begins to fail, and when it works again.
+func (w *stateWriter) write() {
+	trouble := ""
+	if err := w.tryWrite(); err != nil {
+		trouble = err.Error()
+	}
+	if trouble == w.trouble {
+		return
+	}
+	if w.trouble = trouble; trouble == "" {
+		log.Infof("State: %s is written again", w.file)
+	} else {
+		log.Warningf("State: %s cannot be written: %s", w.file, trouble)
+	}
+}
+
+// tryWrite puts a whole new file in the place of the one before.
+func (w *stateWriter) tryWrite() error {
+	if w.lock == nil {
+		lock, err := lockFile(w.file + ".lock")
+		if err != nil {
+			return err
+		}
+		w.lock = lock
+	}
+	data, err := json.Marshal(w.collect())
+	if err != nil {
+		return err
+	}
+	next, err := os.OpenFile(w.file+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = next.Write(data)
+	if err := errors.Join(err, next.Sync(), next.Close()); err != nil {
+		return err
+	}
+	return os.Rename(w.file+".new", w.file)
+}
+
+// unlock lets another process write the file.
+func (w *stateWriter) unlock() {
+	if w.lock != nil {
+		w.lock.Close()
+	}
+}

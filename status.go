@@ -1,0 +1,367 @@
+package failover
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/override"
+	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/status"
+
+	"github.com/miekg/dns"
+)
+
+// visible is a pool or an overlay, as far as there is something to see of it.
+type visible interface {
+	decided
+	id() string
+	document() status.Pool
+	count(*status.Summary)
+	isUnwell() bool
+	block() *serverBlock
+	keep() (s statePool, ok bool)
+	covers(name string) (exactly, below bool)
+}
+
+// shown are the pools and overlays that answer, by name.
+func (r *registry) shown() []visible {
+	var all []visible
+	for _, d := range r.speaking() {
+		all = append(all, d.(visible))
+	}
+	slices.SortStableFunc(all, func(a, b visible) int { return strings.Compare(a.allNames()[0], b.allNames()[0]) })
+	return all
+}
+
+// Pools implements the [status.Source] interface, as do the methods below.
+func (r *registry) Pools(q status.Query) (pools []status.Pool, total int) {
+	pools = []status.Pool{}
+	for _, s := range r.shown() {
+		if q.Unwell && !s.isUnwell() || !mentions(s, q.Text) {
+			continue
+		}
+		if total++; total > q.Offset && len(pools) < q.Limit {
+			pools = append(pools, s.document())
+		}
+	}
+	return pools, total
+}
+
+// mentions says whether a text, in lower case, is in a name, a label or an address.
+func mentions(s visible, text string) bool {
+	return text == "" || slices.ContainsFunc(s.allNames(), func(name string) bool { return strings.Contains(name, text) }) ||
+		slices.ContainsFunc(s.allMembers(), func(m pool.Member) bool { return strings.Contains(strings.ToLower(m.String()), text) })
+}
+
+func (r *registry) PoolsOf(name string) []status.Pool {
+	var exact, below []status.Pool
+	for _, s := range r.shown() {
+		switch exactly, isBelow := s.covers(name); {
+		case exactly:
+			exact = append(exact, s.document())
+		case isBelow:
+			below = append(below, s.document())
+		}
+	}
+	if len(exact) > 0 {
+		return exact
+	}
+	return below
+}
+
+func (r *registry) PoolByID(id string) (p status.Pool, ok bool) {
+	for _, d := range r.speaking() {
+		if s := d.(visible); s.id() == id {
+			return s.document(), true
+		}
+	}
+	return p, false
+}
+
+func (r *registry) Summary() status.Summary {
+	s := status.Summary{Overrides: len(r.Overrides())}
+	for _, d := range r.speaking() {
+		d.(visible).count(&s)
+	}
+	return s
+}
+
+func (r *registry) Process() status.Process {
+	host, _ := os.Hostname()
+	return status.Process{Version: Version, Host: host, Started: began, Now: time.Now()}
+}
+
+// began is when the process did, as nearly as it matters.
+var began = time.Now()
+
+func (p *livePool) block() *serverBlock { return p.in }
+
+func (o *overlay) block() *serverBlock { return o.in }
+
+// id tells a pool from others of its name.
+func (p *livePool) id() string { return p.in.id(p.names[0]) }
+
+func (o *overlay) id() string { return o.in.id(o.names[0]) + "#next" }
+
+func (b *serverBlock) id(name string) string { return name + "@" + strings.ReplaceAll(b.key, " ", ",") }
+
+func (p *livePool) covers(name string) (exactly, below bool) {
+	for _, n := range p.names {
+		place, wild := strings.CutPrefix(n, "*.")
+		exactly = exactly || n == name
+		below = below || wild && name != place && isBelow(name, place)
+	}
+	return exactly, below
+}
+
+func (o *overlay) covers(name string) (exactly, below bool) {
+	return false, slices.ContainsFunc(o.names, func(n string) bool { return isBelow(name, n) })
+}
+
+func (p *livePool) isUnwell() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.unwell
+}
+
+func (o *overlay) isUnwell() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, f := range *o.known.Load() {
+		if f.checks != nil && o.member(f).unwell() {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *livePool) count(s *status.Summary) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.Pools++
+	if now := p.now.Load(); now != nil {
+		switch {
+		case now.choice.Tier == pool.InFallback:
+			s.Fallback++
+		case now.choice.Tier > 0:
+			s.Backup++
+		}
+	}
+	if p.unwell {
+		s.Unwell++
+	}
+	for _, st := range p.status {
+		countMember(s, st)
+	}
+}
+
+func (o *overlay) count(s *status.Summary) {
+	s.Pools++
+	if o.isUnwell() {
+		s.Unwell++
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, f := range *o.known.Load() {
+		countMember(s, f.status)
+	}
+}
+
+func countMember(s *status.Summary, st monitor.Status) {
+	s.Members++
+	*map[monitor.Status]*int{monitor.Unknown: &s.Unknown, monitor.Up: &s.Up, monitor.Down: &s.Down}[st]++
+}
+
+// answerOf is what is given out with a snapshot.
+func (p *livePool) answerOf(s *snapshot) status.Answer {
+	a := status.Answer{Addresses: []string{}}
+	if s == nil {
+		return a
+	}
+	a.Tier, a.TTL, a.Turns = s.tier, int(s.ttl), s.runs4 != nil || s.runs6 != nil
+	a.Text, a.Since = s.describe(p), time.Unix(0, p.since)
+	for _, rrs := range [][]dns.RR{p.front(s.v4), p.front(s.v6)} {
+		for _, rr := range rrs {
+			a.Addresses = append(a.Addresses, dns.Field(rr, 1))
+		}
+	}
+	return a
+}
+
+func (o *overlay) answerOf() status.Answer {
+	return status.Answer{Text: "what the next plugins answer", Addresses: []string{}, Turns: o.Order > pool.Sorted}
+}
+
+// about is what is the same for all pools of the same terms.
+func about(p *pool.Pool, q *inquiry, manual bool, in *serverBlock, names []string) status.Pool {
+	d := status.Pool{
+		Name: names[0], Names: names, Block: strings.Join(in.zones, " "), View: in.view, Tiers: []status.Tier{},
+		Fallback: p.Fallback.Word, Failback: "auto", Order: orders[p.Order], Hold: p.Hold.Seconds(),
+		Interval: q.settings.Interval.Seconds(), Recheck: q.settings.Recheck.Seconds(), Timeout: q.settings.Timeout.Seconds(),
+		Fall: q.settings.Fall, Window: q.settings.Window, Rise: q.settings.Rise, Require: q.need(),
+		MinTTL: int(p.MinTTL.Seconds()), MaxTTL: int(p.MaxTTL.Seconds()),
+	}
+	if manual {
+		d.Failback = "manual"
+	}
+	return d
+}
+
+// document is all there is to show of a pool.
+func (p *livePool) document() status.Pool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d := about(p.whole(), p.inquiry, p.manual, p.in, p.names)
+	s := p.now.Load()
+	d.ID, d.Unwell, d.Answer = p.id(), p.unwell, p.answerOf(s)
+	if p.checks == nil { // it is about to go
+		return d
+	}
+	members, reports, first := p.members(), p.reports(p.checks), 0
+	for _, tier := range p.Tiers {
+		t := status.Tier{Need: p.Min.Of(len(tier)), Members: make([]status.Member, 0, len(tier))}
+		usable := 0
+		for i, m := range tier {
+			state := &members[first+i]
+			if h := state.health(); h.Up && h.Held == 0 {
+				usable++
+			}
+			t.Members = append(t.Members, p.memberDocument(m, state, reports[(first+i)*len(p.probes):][:len(p.probes)], p.Hold))
+			t.Members[i].Answered = slices.Contains(d.Answer.Addresses, m.Addr.String())
+		}
+		t.Usable = usable >= t.Need
+		d.Tiers = append(d.Tiers, t)
+		first += len(tier)
+	}
+	return d
+}
+
+// document is all there is to show of an overlay.
+func (o *overlay) document() status.Pool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	d := about(&o.Pool, &o.inquiry, o.manual, o.in, o.names)
+	d.ID, d.Overlay, d.Answer = o.id(), true, o.answerOf()
+	t := status.Tier{Need: 1, Members: []status.Member{}}
+	known := *o.known.Load()
+	for _, addr := range slices.SortedFunc(maps.Keys(known), netip.Addr.Compare) {
+		f := known[addr]
+		if f.checks == nil {
+			continue
+		}
+		state := o.member(f)
+		reports := make([]monitor.Report, len(f.checks))
+		o.generation.monitor.Reports(f.checks, reports)
+		m := o.memberDocument(pool.Member{Addr: addr}, state, reports, o.Hold)
+		m.Answered = state.health().Up && state.held == 0
+		t.Members = append(t.Members, m)
+		t.Usable, d.Unwell = t.Usable || m.Answered, d.Unwell || state.unwell()
+	}
+	d.Tiers = append(d.Tiers, t)
+	return d
+}
+
+// reports reads checks for people to look at.
+func (p *livePool) reports(checks []*monitor.Check) []monitor.Report {
+	reports := make([]monitor.Report, len(checks))
+	p.generation.monitor.Reports(checks, reports)
+	return reports
+}
+
+// memberDocument is what there is to show of a member.
+func (q *inquiry) memberDocument(m pool.Member, s *memberState, reports []monitor.Report, hold time.Duration) status.Member {
+	d := status.Member{
+		Member: m.String(), Address: address(m), Label: m.Label, Status: s.status.String(),
+		Since: s.deciding.Since, Waiting: s.waiting, Override: s.override, Probes: make([]status.Probe, 0, len(reports)),
+	}
+	if s.status != monitor.Unknown {
+		d.Why = q.why(s, hold)
+	}
+	if s.override != nil {
+		d.Probed = s.probed.String()
+		if s.override.Action != override.Drain {
+			d.Since = s.override.Since
+		}
+	}
+	if s.held > 0 && !s.waiting {
+		d.Held = time.Now().Add(s.held)
+	}
+	switch latest := ended(reports); {
+	case s.override != nil:
+		d.Next = s.override.Until
+	case !latest.IsZero():
+		d.Next = latest.Add(s.soonest)
+	}
+	for i, r := range reports {
+		d.Probes = append(d.Probes, q.probeDocument(i, &r))
+	}
+	return d
+}
+
+// ended is when the latest of the probes did.
+func ended(reports []monitor.Report) (latest time.Time) {
+	for _, r := range reports {
+		if r.Ended.After(latest) {
+			latest = r.Ended
+		}
+	}
+	return latest
+}
+
+// probeDocument is what there is to show of the i-th question to a member.
+func (q *inquiry) probeDocument(i int, r *monitor.Report) status.Probe {
+	d := status.Probe{
+		Probe: q.probes[i].Word, Status: r.Status.String(), Since: r.Since,
+		Against: r.Against, Needed: r.Needed, Due: r.Due, Trail: make([]float64, 0, len(r.Took)),
+	}
+	if r.Status != monitor.Unknown {
+		d.Why = r.Why(&q.settings)
+	}
+	for _, took := range r.Took {
+		d.Trail = append(d.Trail, took.Seconds())
+	}
+	if len(r.Took) > 0 {
+		d.Last = &status.Result{At: r.Ended, Passed: r.Passed, Took: r.Took[len(r.Took)-1].Abs().Seconds()}
+		if !r.Passed && r.Err != nil {
+			d.Last.Error = r.Err.Error()
+		}
+	}
+	return d
+}
+
+// events is where the process keeps what happens.
+type events struct{ status.Journal }
+
+// transition notes that the status of a member has changed.
+func (j *events) transition(of visible, m pool.Member, from, to monitor.Status, why, answer string) {
+	if !j.Keeps() {
+		return
+	}
+	j.Add(status.Event{Kind: "transition", PoolID: of.id(), Pool: of.allNames()[0], View: of.block().view, Member: m.String(),
+		From: from.String(), To: to.String(), Why: why, Answer: answer})
+}
+
+// answered notes that a pool answers something else though no status has changed.
+func (j *events) answered(p *livePool, why string) {
+	if j.Keeps() {
+		j.Add(status.Event{Kind: "answer", PoolID: p.id(), Pool: p.names[0], View: p.in.view, Why: why, Answer: p.now.Load().describe(p)})
+	}
+}
+
+// overridden notes what has become of an override.
+func (j *events) overridden(change string, o override.Override) {
+	j.Add(status.Event{Kind: "override", Change: change, Override: &o, Why: o.Reason, Pool: o.Pool, Member: cmp.Or(o.Member, o.Label)})
+}
+
+// touched notes that something about a pool has changed.
+func (j *events) touched(of visible) {
+	if j.Keeps() {
+		j.Touch(of.id())
+	}
+}
