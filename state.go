@@ -349,7 +349,7 @@ func (w *stateWriter) stop() {
 	<-w.ended
 }
 
-// share is what part of the time a writer may take where everything changes all the time.
+// share is what part of one processor's time a writer may take where everything changes all the time.
 const share = 10
 
 // run writes as soon as there is something new: a process that is killed may be so right after.
@@ -366,9 +366,7 @@ func (w *stateWriter) run() {
 			w.unlock()
 			return
 		}
-		began := time.Now()
-		w.write()
-		rest := time.NewTimer(time.Since(began) * (share - 1))
+		rest := time.NewTimer(max(w.write()*(share-1), time.Millisecond))
 		select {
 		case <-rest.C:
 		case <-w.end:
@@ -380,34 +378,38 @@ func (w *stateWriter) run() {
 	}
 }
 
-// write writes the file, and says so when that begins to fail, and when it works again.
-func (w *stateWriter) write() {
+// write writes the file, and says so when that begins to fail, and when it works again. It returns how long it has had
+// to work for it: to wait for the disk costs nothing.
+func (w *stateWriter) write() (work time.Duration) {
+	began := time.Now()
+	data, err := json.Marshal(w.collect())
+	work = time.Since(began)
+	if err == nil {
+		err = w.put(data)
+	}
 	trouble := ""
-	if err := w.tryWrite(); err != nil {
+	if err != nil {
 		trouble = err.Error()
 	}
 	if trouble == w.trouble {
-		return
+		return work
 	}
 	if w.trouble = trouble; trouble == "" {
 		log.Infof("State: %s is written again", w.file)
 	} else {
 		log.Warningf("State: %s cannot be written: %s", w.file, trouble)
 	}
+	return work
 }
 
-// tryWrite puts a whole new file in the place of the one before.
-func (w *stateWriter) tryWrite() error {
+// put puts a whole new file in the place of the one before.
+func (w *stateWriter) put(data []byte) error {
 	if w.lock == nil {
 		lock, err := lockFile(w.file + ".lock")
 		if err != nil {
 			return err
 		}
 		w.lock = lock
-	}
-	data, err := json.Marshal(w.collect())
-	if err != nil {
-		return err
 	}
 	next, err := os.OpenFile(w.file+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
