@@ -50,7 +50,7 @@ func (p *printer) story(pool *status.Pool, asked string, now time.Time) {
 	}
 	p.printf("\n")
 	if len(pool.Names) > 1 {
-		p.printf("It answers for %s.\n", strings.Join(pool.Names, " "))
+		p.printf("Its names are %s\n", strings.Join(pool.Names, " "))
 	}
 	if pool.Overlay {
 		p.printf("It answers what the next plugins do, without the addresses that are down; where none is left, fallback %s.\n", pool.Fallback)

@@ -26,7 +26,7 @@ func overrides(f *fake) {
 		o := status.Outcome{DryRun: r.FormValue("dry-run") == "true", Pools: 3, Warnings: []string{}, Effects: []status.Effect{
 			{
 				Pool: "www.example.org.", Member: "fra 192.0.2.10:443",
-				Before: status.Answer{Tier: "0", Text: "192.0.2.10, 198.51.100.10"}, After: status.Answer{Tier: "1", Text: "198.51.100.10"},
+				Before: status.Answer{Tier: "0", Text: "192.0.2.10 198.51.100.10"}, After: status.Answer{Tier: "1", Text: "198.51.100.10"},
 			},
 			{
 				Pool: "api.example.org.", View: "europe", Member: "192.0.2.40:443", Bare: bare,
@@ -76,7 +76,7 @@ func TestOverride(t *testing.T) {
 		{
 			args: []string{"drain", "192.0.2.10", "-reason", "new disks", "-for", "90m"},
 			asks: []string{`PUT /api/v1/overrides/members/192.0.2.10? {"action":"drain","reason":"new disks","author":"alice@` + host + `","for":"90m"}`},
-			out:  "www.example.org., fra 192.0.2.10:443: the answer becomes 198.51.100.10 (tier 1), from 192.0.2.10, 198.51.100.10 (tier 0)\n",
+			out:  "www.example.org., fra 192.0.2.10:443: the answer becomes 198.51.100.10 (tier 1), from 192.0.2.10 198.51.100.10 (tier 0)\n",
 		},
 		{
 			args: []string{"down", "[2001:db8::1]:443", "-pool", "*.Apps.example.org", "-author", "bob", "-until", "2026-11-24T17:30:00Z", "-dry-run"},

@@ -149,7 +149,7 @@ func rough(d time.Duration) string {
 		name string
 	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}}
 	if d < time.Second {
-		return "0s"
+		return fmt.Sprintf("%.1gs", max(0, d.Truncate(100*time.Millisecond).Seconds()))
 	}
 	i := slices.IndexFunc(units, func(u struct {
 		of   time.Duration

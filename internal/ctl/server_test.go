@@ -82,7 +82,7 @@ func document() *status.Document {
 			pool("db.example.org.", status.Answer{Tier: "1", Text: "192.0.2.22", Addresses: []string{"192.0.2.22"}, TTL: 6},
 				status.Tier{Need: 1, Members: []status.Member{down("db1 192.0.2.20:5432", "192.0.2.20:5432", "db1"), drained}},
 				status.Tier{Usable: true, Need: 1, Members: []status.Member{answered(up("192.0.2.22:5432", "192.0.2.22:5432", ""))}}),
-			pool("www.example.org.", status.Answer{Tier: "0", Text: "192.0.2.10, 198.51.100.10", Addresses: []string{"192.0.2.10", "198.51.100.10"}, TTL: 7},
+			pool("www.example.org.", status.Answer{Tier: "0", Text: "192.0.2.10 198.51.100.10", Addresses: []string{"192.0.2.10", "198.51.100.10"}, TTL: 7},
 				status.Tier{Usable: true, Need: 1, Members: []status.Member{
 					answered(up("fra 192.0.2.10:443", "192.0.2.10:443", "fra")), answered(up("nyc 198.51.100.10:443", "198.51.100.10:443", "nyc")),
 				}}),
