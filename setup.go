@@ -141,8 +141,7 @@ func corefileOf(c *caddy.Controller) *corefile {
 			return err
 		}
 		watchOthers()
-		if err := g.operation.open(); err != nil {
-			process.settle() // what has been opened already
+		if err := process.open(g); err != nil {
 			return plugin.Error("failover", err)
 		}
 		g.start()
