@@ -45,7 +45,7 @@ type PlannedPool struct {
 func (p *PlannedPool) At(word string) string {
 	for _, said := range []map[string]property{p.said, p.defaults} {
 		if at, ok := said[word]; ok {
-			return at.position.String()
+			return at.String()
 		}
 	}
 	return p.Position

@@ -17,7 +17,7 @@ func TestDroppedWhileOpening(t *testing.T) {
 	address := l.Addr().String()
 	l.Close()
 	g, dropped := process.newGeneration(), process.newGeneration()
-	g.operation.listens = []listen{{Listen: status.Listen{Address: address}}}
+	g.listens = []listen{{Listen: status.Listen{Address: address}}}
 	if err := process.open(g); err != nil {
 		t.Fatal(err)
 	}

@@ -34,12 +34,12 @@ func main() {
 		Zone:     time.Local,
 		Terminal: isTerminal(os.Stdout),
 		Person:   isTerminal(os.Stdout) && isTerminal(os.Stdin),
-		Size: func() (columns, rows int) {
-			columns, rows, err := term.GetSize(int(os.Stdout.Fd()))
+		Rows: func() int {
+			_, rows, err := term.GetSize(int(os.Stdout.Fd()))
 			if err != nil {
-				return 80, 24
+				return 24
 			}
-			return columns, rows
+			return rows
 		},
 	})
 	stop()

@@ -20,10 +20,10 @@ type World struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Getenv   func(string) string
-	Zone     *time.Location             // of the times that are shown
-	Terminal bool                       // Out is one
-	Person   bool                       // somebody is at it who can be asked
-	Size     func() (columns, rows int) // of the terminal
+	Zone     *time.Location // of the times that are shown
+	Terminal bool           // Out is one
+	Person   bool           // somebody is at it who can be asked
+	Rows     func() int     // of the terminal
 }
 
 // The exit statuses.
@@ -94,7 +94,7 @@ func Main(ctx context.Context, args []string, w World) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return good
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil: // Ctrl-C
-		return good
+		err = errors.New("interrupted")
 	}
 	var n saidNo
 	isNo := errors.As(err, &n)
@@ -197,11 +197,12 @@ func (c *command) synopsis() string {
 }
 
 func names() []string {
-	var all []string
-	for _, c := range commands() {
-		all = append(all, c.name)
+	all := commands()
+	words := make([]string, len(all))
+	for i, c := range all {
+		words[i] = c.name
 	}
-	return all
+	return words
 }
 
 // help says what there is.

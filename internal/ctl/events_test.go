@@ -237,7 +237,7 @@ func TestWatch(t *testing.T) {
 		got := Main(ctx, append([]string{"-server", f.URL}, strings.Fields(args)...), World{
 			Out: out, Err: &errs, In: strings.NewReader(""), Zone: time.UTC, Terminal: true,
 			Getenv: func(name string) string { return map[string]string{"NO_COLOR": "1"}[name] },
-			Size:   func() (int, int) { return 200, 40 },
+			Rows:   func() int { return 40 },
 		})
 		if got != good || ctx.Err() != context.Canceled {
 			t.Errorf("failoverctl %s has the status %d, says %q and draws\n%s\nwant %q", args, got, &errs, out.picture, wants)

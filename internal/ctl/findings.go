@@ -58,7 +58,7 @@ func sharedLabels(p *failover.PlannedPool) (all []finding) {
 		v4    bool
 	}
 	first := make(map[key]pool.Member)
-	for i, tier := range p.Pool.Tiers {
+	for i, tier := range p.Tiers {
 		for _, m := range tier {
 			k := key{strings.ToLower(m.Label), m.Addr.Is4()}
 			if before, ok := first[k]; ok && m.Label != "" {
@@ -84,7 +84,7 @@ func lonely(p *failover.PlannedPool) []finding {
 // oneNetwork is a pool all of whose members are in one network.
 func oneNetwork(p *failover.PlannedPool) []finding {
 	networks := make(map[netip.Prefix]int)
-	for _, tier := range p.Pool.Tiers {
+	for _, tier := range p.Tiers {
 		for _, m := range tier {
 			bits := 24
 			if m.Addr.Is6() {
@@ -167,7 +167,7 @@ func labelsAcross(plan *failover.Plan) (all []finding) {
 func spares(plan *failover.Plan) []finding {
 	primary := make(map[netip.Addr]bool)
 	for i := range plan.Pools {
-		if tiers := plan.Pools[i].Pool.Tiers; len(tiers) > 0 {
+		if tiers := plan.Pools[i].Tiers; len(tiers) > 0 {
 			for _, m := range tiers[0] {
 				primary[m.Addr] = true
 			}

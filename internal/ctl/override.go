@@ -223,10 +223,10 @@ func (p *printer) outcome(s *session, o *status.Outcome, becomes string) {
 
 // inTier is an answer with its tier.
 func inTier(a *status.Answer) text {
-	switch {
-	case a.Tier == "":
+	switch a.Tier {
+	case "":
 		return plain(or(a.Text, "what the next plugins say"))
-	case a.Tier == "fallback": // it says so
+	case "fallback": // it says so
 		return plain(a.Text)
 	}
 	return plain(a.Text + " (tier " + a.Tier + ")")

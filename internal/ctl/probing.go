@@ -71,7 +71,7 @@ func probeAll(ctx context.Context, plan *failover.Plan) (all []asked, failed int
 // each calls f for every member of every pool.
 func each(plan *failover.Plan, f func(*failover.PlannedPool, pool.Member)) {
 	for i := range plan.Pools {
-		for _, tier := range plan.Pools[i].Pool.Tiers {
+		for _, tier := range plan.Pools[i].Tiers {
 			for _, m := range tier {
 				f(&plan.Pools[i], m)
 			}

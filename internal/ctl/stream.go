@@ -26,8 +26,8 @@ type message struct {
 	data  []byte
 }
 
-// follow calls each for what happens from now on, or after the event with the ID last, until the context ends or each
-// returns an error. A stream that ends is taken up again where it was, of which lost is told; one that has never begun
+// follow calls each for what happens from now on, or after the event with the ID last, until each returns an error, or
+// the context ends, which is none. A stream that ends is taken up again where it was, of which lost is told; one that has never begun
 // is an error.
 func (c *client) follow(ctx context.Context, query url.Values, last string, lost func(error), each func(message) error) error {
 	began := false
@@ -42,17 +42,19 @@ func (c *client) follow(ctx context.Context, query url.Values, last string, lost
 			}
 			return nil
 		})
-		var s stop
-		if errors.As(err, &s) {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if s, ok := errors.AsType[stop](err); ok {
 			return s.error
 		}
-		if p, ok := errors.AsType[*problem](err); ok && p.Status < 500 && p.Status != http.StatusTooManyRequests || !began || ctx.Err() != nil {
+		if p, ok := errors.AsType[*problem](err); ok && p.Status < 500 && p.Status != http.StatusTooManyRequests || !began {
 			return err
 		}
 		lost(err)
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil
 		case <-time.After(wait):
 		}
 	}

@@ -50,9 +50,9 @@ func ttlWords(pool *status.Pool, now time.Time) string {
 	words += fmt.Sprintf(": %s (%s)", exact(first.soonest.Round(time.Millisecond)), first.words)
 	switch {
 	case first.soonest < least:
-		words += fmt.Sprintf(", which is less than %s", exact(least))
+		words += ", which is less than " + exact(least)
 	case first.soonest > most:
-		words += fmt.Sprintf(", which is more than %s", exact(most))
+		words += ", which is more than " + exact(most)
 	case first.soonest%time.Second != 0:
 		words += ", in whole seconds"
 	}
@@ -114,7 +114,8 @@ func waited(pool *status.Pool, now time.Time) time.Duration {
 // statusTerm is how soon a member's status could change: when so many of its probes have changed theirs that too many,
 // or too few, of them are up.
 func statusTerm(pool *status.Pool, m *status.Member) term {
-	var up, down, all []term
+	var up, down []term
+	all := make([]term, 0, len(m.Probes))
 	for i := range m.Probes {
 		t := probeTerm(pool, &m.Probes[i])
 		all = append(all, t)

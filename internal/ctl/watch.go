@@ -82,8 +82,12 @@ func (s *session) draw(ctx context.Context, c *client, query url.Values) error {
 			err = s.say.err
 		}
 		if err != nil {
+			over := ctx.Err() != nil // by who runs it
 			cancel()
 			<-ended
+			if over {
+				return nil
+			}
 			return err
 		}
 	}
@@ -131,7 +135,7 @@ const maxRows = 200
 
 // picture draws the scene over what is on the terminal.
 func (s *session) picture(now *scene) {
-	_, rows := s.Size()
+	rows := s.Rows()
 	var b bytes.Buffer
 	p := &printer{w: &b, color: s.say.color, zone: s.say.zone}
 	at := time.Now().Add(now.ahead)
@@ -165,7 +169,8 @@ func (s *session) picture(now *scene) {
 	lines := strings.SplitAfter(b.String(), "\n")
 	lines = lines[:min(len(lines), max(1, rows-1))]
 	// Each line takes the rest of its row with it, and the last all rows below: nothing flickers, and nothing stays.
-	s.say.write("\x1b[H" + strings.ReplaceAll(strings.Join(lines, ""), "\n", "\x1b[K\n") + "\x1b[J")
+	// What is too long for a row ends there.
+	s.say.write("\x1b[H\x1b[?7l" + strings.ReplaceAll(strings.Join(lines, ""), "\n", "\x1b[K\n") + "\x1b[J\x1b[?7h")
 }
 
 func unwell(p *status.Pool) int {
