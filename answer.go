@@ -98,7 +98,7 @@ func (p *livePool) sets(s *snapshot, name string, as *role) (sets map[uint16][]d
 	sets = make(map[uint16][]dns.RR, 2)
 	switch {
 	case as == nil:
-		sets[dns.TypeA], sets[dns.TypeAAAA] = p.front(owned(s.v4, name)), p.front(owned(s.v6, name))
+		sets[dns.TypeA], sets[dns.TypeAAAA] = p.front(owned(s.v4(), name)), p.front(owned(s.v6(), name))
 		if p.https {
 			sets[dns.TypeHTTPS], _ = p.httpsOf(s, name)
 			if strings.HasPrefix(name, "*.") { // a target would lie below each name that the wildcard is for

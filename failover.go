@@ -5,6 +5,7 @@ package failover
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 
@@ -36,12 +37,15 @@ type handler struct{ *block }
 
 // block is what the failover directives of one server block come to.
 type block struct {
-	in         *serverBlock
+	key        string // finds it again in the next generation of the Corefile, see corefile.key
+	zones      []string
+	view       string   // its name; known when all plugins are
 	names      *names   // never written to after setup, nor is
 	overlays   overlays // this
 	pools      []*livePool
 	bypass     func() []string // see CacheBypassZones
 	transfers  *transfers      // nil: there is no transfer plugin, or nothing has started yet
+	outlets    []outlet
 	generation *generation
 
 	// zonesBelow says whether plugins further down the chain know zones of their own, so that a name
@@ -50,44 +54,80 @@ type block struct {
 	zonesBelow, soasBelow bool
 }
 
+// titled is the name of a pool as it stands in logs: with the view where there is one.
+func (b *block) titled(name string) string {
+	if b.view == "" {
+		return name
+	}
+	return name + " (view " + b.view + ")"
+}
+
 // newBlock makes a server block's pools and adds them to the generation.
 func newBlock(g *generation, configs []*config, zones []string, key string) *block {
-	var (
-		in    = &serverBlock{key: key, zones: zones}
-		pools []*livePool
-		over  []*overlay
-		all   []string
-	)
-	for _, c := range configs {
+	b := &block{key: key, zones: zones, generation: g}
+	compact(configs)
+	pools, over := make([]*livePool, 0, len(configs)), []*overlay(nil)
+	all := make([]livePool, len(configs)) // with nothing between them, either
+	for i, c := range configs {
 		if c.from {
-			over = append(over, newOverlay(c, in))
+			over = append(over, newOverlay(c, b))
 			continue
 		}
 		var like *livePool // pools that stand together mostly have the same terms
 		if len(pools) > 0 {
 			like = pools[len(pools)-1]
 		}
-		pools = append(pools, newLivePool(c, in, like))
-		all = append(all, c.names...)
+		all[i].init(c, b, like)
+		pools = append(pools, &all[i])
 	}
 	inZone := func(origin string) *zone { return g.zone(zoneKey{key, origin}, configs[0].authority) }
 	g.pools, g.overlays = append(g.pools, pools...), append(g.overlays, over...)
-	return &block{
-		in:         in,
-		names:      makeNames(pools, zones, inZone),
-		overlays:   makeOverlays(over, zones, inZone),
-		pools:      pools,
-		bypass:     sync.OnceValue(func() []string { return bypassZones(all) }),
-		generation: g,
+	b.names, b.overlays, b.pools = makeNames(pools, zones, inZone), makeOverlays(over, zones, inZone), pools
+	b.bypass = sync.OnceValue(func() []string {
+		var all []string
+		for _, p := range pools {
+			all = append(all, p.names...)
+		}
+		return bypassZones(all)
+	})
+	return b
+}
+
+// compact has the names and the members of all pools stand in one piece of memory each. Else there would be garbage
+// between them once the Corefile has been read, and their pages a third larger.
+func compact(configs []*config) {
+	var text strings.Builder
+	count, tiers, members := 0, 0, 0
+	for _, c := range configs {
+		count, tiers = count+len(c.names), tiers+len(c.Tiers)
+		for _, name := range c.names {
+			text.WriteString(name)
+		}
+		for _, tier := range c.Tiers {
+			members += len(tier)
+		}
+	}
+	rest := text.String()
+	names, allTiers, allMembers := make([]string, 0, count), make([][]pool.Member, 0, tiers), make([]pool.Member, 0, members)
+	for _, c := range configs {
+		own := len(names)
+		for _, name := range c.names {
+			names, rest = append(names, rest[:len(name)]), rest[len(name):]
+		}
+		c.names = slices.Clip(names[own:])
+		own = len(allTiers)
+		for _, tier := range c.Tiers {
+			first := len(allMembers)
+			allMembers = append(allMembers, tier...)
+			allTiers = append(allTiers, slices.Clip(allMembers[first:]))
+		}
+		c.Tiers = slices.Clip(allTiers[own:])
 	}
 }
 
 // feed has the answers of the block's pools go to an outlet, too. It is called before the generation starts.
 func (b *block) feed(o outlet) {
-	b.generation.outlets = append(b.generation.outlets, o)
-	for _, p := range b.pools {
-		p.outlets = append(p.outlets, o)
-	}
+	b.generation.outlets, b.outlets = append(b.generation.outlets, o), append(b.outlets, o)
 }
 
 // Name implements the plugin.Handler interface.
@@ -131,7 +171,7 @@ func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Ms
 		return f.reply(ctx, w, r, name, z, p.target(r, z, as))
 	}
 	s := p.now.Load()
-	p.counted.add(ctx, p.names[0], s.tier)
+	p.counted.add(ctx, p.names[0], s.tier())
 	if s.choice.Reply == pool.Next {
 		return plugin.NextOrFailure(f.Name(), f.Next, ctx, f.numbered(w), r)
 	}
@@ -267,7 +307,7 @@ func (f Failover) Metadata(ctx context.Context, state request.Request) context.C
 	}
 	if p != nil {
 		metadata.SetValueFunc(ctx, "failover/pool", func() string { return p.names[0] })
-		metadata.SetValueFunc(ctx, "failover/tier", func() string { return p.now.Load().tier })
+		metadata.SetValueFunc(ctx, "failover/tier", func() string { return p.now.Load().tier() })
 	} else if c := f.overlays.find(name); c != nil {
 		metadata.SetValueFunc(ctx, "failover/pool", func() string { return c.names[0] })
 	}

@@ -597,14 +597,14 @@ func TestServeShares(t *testing.T) {
 	if one == two || &one.Question[0] == &two.Question[0] {
 		t.Error("Two queries have one message or question")
 	}
-	for i := range s.v4 {
-		if one.Answer[i] != s.v4[i] || two.Answer[i] != s.v4[i] {
+	for i := range s.v4() {
+		if one.Answer[i] != s.v4()[i] || two.Answer[i] != s.v4()[i] {
 			t.Errorf("Record %d is not that of the snapshot", i)
 		}
 	}
 	other := get("Www.example.org. A")
-	for i := range s.v4 {
-		if other.Answer[i] == s.v4[i] {
+	for i := range s.v4() {
+		if other.Answer[i] == s.v4()[i] {
 			t.Errorf("Record %d of another owner is that of the snapshot", i)
 		}
 	}
@@ -619,7 +619,7 @@ func TestServeShares(t *testing.T) {
 	f = serving(t, "failover www.example.org 192.0.2.1:1 192.0.2.2:1 192.0.2.3:1 {\norder cyclic\nanswer 2\n}", nil)
 	s = f.generation.pools[0].now.Load()
 	get("www.example.org. A")
-	if m := get("www.example.org. A"); m.Answer[0] != s.v4[1] || len(m.Answer) != 2 {
+	if m := get("www.example.org. A"); m.Answer[0] != s.v4()[1] || len(m.Answer) != 2 {
 		t.Errorf("Second cyclic answer is %s", m)
 	}
 }
@@ -716,14 +716,14 @@ func TestServeRecordsUnchanged(t *testing.T) {
 	}
 	wg.Wait()
 	if !reflect.DeepEqual(copied(s), before) {
-		t.Errorf("Records are %v, before %v", s.v4, before)
+		t.Errorf("Records are %v, before %v", s.v4(), before)
 	}
 }
 
 // copied are copies of a snapshot's records.
 func copied(s *snapshot) []dns.RR {
 	var all []dns.RR
-	for _, rr := range slices.Concat(s.v4, s.v6) {
+	for _, rr := range slices.Concat(s.v4(), s.v6()) {
 		all = append(all, dns.Copy(rr))
 	}
 	return all

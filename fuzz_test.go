@@ -325,9 +325,9 @@ func checkAddresses(t *testing.T, h Failover, r *dns.Msg, msgs []*dns.Msg) {
 		var want []netip.Addr
 		switch q.Qtype {
 		case dns.TypeA:
-			want = addrsOf(s.v4)
+			want = addrsOf(s.v4())
 		case dns.TypeAAAA:
-			want = addrsOf(s.v6)
+			want = addrsOf(s.v6())
 		default:
 			continue
 		}
@@ -362,7 +362,7 @@ func checkOwn(t *testing.T, h Failover, r, m, theirs *dns.Msg) {
 		ofPool := func(p *livePool) bool {
 			s := p.now.Load()
 			target := func(as *role) bool { return slices.Equal(as.targets, got) }
-			return slices.Equal(got, addrsOf(s.v4)) || slices.Equal(got, addrsOf(s.v6)) ||
+			return slices.Equal(got, addrsOf(s.v4())) || slices.Equal(got, addrsOf(s.v6())) ||
 				slices.ContainsFunc(slices.Collect(maps.Values(p.derived)), target)
 		}
 		if !slices.ContainsFunc(h.generation.pools, ofPool) {

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -54,6 +55,8 @@ type generation struct {
 	operation
 	kept *kept // what the state file had; nil: nothing that is of use
 
+	members int         // of all pools
+	tidy    *time.Timer // see tidyAfter
 	first   bool        // no other Corefile has been answered by before; set before start
 	ready   atomic.Bool // start is over
 	stopped sync.Once
@@ -63,6 +66,14 @@ type generation struct {
 	pending map[time.Duration]*atomic.Int64
 	known   chan struct{}
 }
+
+const (
+	// many members leave so much garbage when they start, as text of the Corefile, as what was made of that, and with
+	// their first results, that the process stays at three times the memory that it needs. It is given back to the system
+	// once, tidyAfter the start is over.
+	manyMembers = 10_000
+	tidyAfter   = 10 * time.Second
+)
 
 // outlet is where the answers of a server block's pools go besides the replies to queries.
 type outlet interface {
@@ -147,6 +158,7 @@ func (g *generation) start() {
 	began := time.Now()
 	for _, p := range g.pools {
 		g.expect(p.startup)
+		g.members += p.Size()
 	}
 	for _, o := range g.overlays {
 		g.expect(o.startup)
@@ -165,6 +177,10 @@ func (g *generation) start() {
 		}
 	}
 	g.ready.Store(true)
+	if g.members >= manyMembers {
+		// Not before each has been asked, however long that takes: see monitor.
+		g.tidy = time.AfterFunc(tidyAfter+time.Duration(g.members)*100*time.Microsecond, debug.FreeOSMemory)
+	}
 	if replaces == nil {
 		g.open()
 	}
@@ -231,6 +247,9 @@ func (g *generation) stop() {
 	g.stopped.Do(func() {
 		if process.isLast(g) {
 			process.state.use(nil) // while there is something to write
+		}
+		if g.tidy != nil {
+			g.tidy.Stop()
 		}
 		for _, o := range g.outlets {
 			o.close()

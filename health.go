@@ -21,11 +21,10 @@ import (
 type livePool struct {
 	*terms
 	*inquiry
+	home    *block
 	Tiers   [][]pool.Member
 	names   []string  // it answers for, never empty; the first is its name in metrics
 	serials []*serial // of the zones of the names
-	outlets []outlet  // the same for all pools of a server block, as is
-	in      *serverBlock
 
 	now     atomic.Pointer[snapshot] // replaced, never written to; nil until start
 	stale   atomic.Bool              // something has changed since now was made
@@ -33,32 +32,16 @@ type livePool struct {
 	turns   turns
 	counted counters
 
-	mu         sync.Mutex // guards the rest, among writers
-	generation *generation
-	checks     []*monitor.Check  // len(probes) of each member; nil before start and after stop
-	status     []monitor.Status  // of each member, as last made known
-	silent     bool              // the generation before speaks for both
-	unwell     bool              // something about it is out of the ordinary
-	since      int64             // it has given the answer of now, as [time.Time.UnixNano] has it
-	follows    *following        // while silent; nil: nothing
-	last       []int             // the members used before a fallback
-	letBack    map[int]time.Time // when the operator did, with failback manual
-	timer      *time.Timer       // the end of a hold
-}
-
-// serverBlock is what pools have to know of theirs.
-type serverBlock struct {
-	key   string // finds it again in the next generation of the Corefile
-	zones []string
-	view  string // its name; known when all plugins are
-}
-
-// titled is a name as it stands in logs: with the view where there is one.
-func (b *serverBlock) titled(name string) string {
-	if b.view == "" {
-		return name
-	}
-	return name + " (view " + b.view + ")"
+	mu      sync.Mutex        // guards the rest, among writers
+	checks  []*monitor.Check  // len(probes) of each member; nil before start and after stop
+	status  []monitor.Status  // of each member, as last made known
+	follows *following        // while silent; nil: nothing
+	last    []int             // the members used before a fallback
+	letBack map[int]time.Time // when the operator did, with failback manual
+	timer   *time.Timer       // the end of a hold
+	since   int64             // it has given the answer of now, as [time.Time.UnixNano] has it
+	silent  bool              // the generation before speaks for both
+	unwell  bool              // something about it is out of the ordinary
 }
 
 // terms are what a pool does with its members. Pools that were given the same have the same in memory.
@@ -81,32 +64,27 @@ type following struct {
 // poolKey finds the same pool in the next generation of the Corefile.
 type poolKey struct{ block, name string }
 
-func (p *livePool) key() poolKey { return poolKey{p.in.key, p.names[0]} }
+func (p *livePool) key() poolKey { return poolKey{p.home.key, p.names[0]} }
 
-// title is its name in logs.
-func (p *livePool) title() string { return p.in.titled(p.names[0]) }
+// title is the pool's name in logs.
+func (p *livePool) title() string { return p.home.titled(p.names[0]) }
 
-// newLivePool makes a pool that does nothing yet. in is its server block, and like one of the pools there that
-// may have the same terms, or nil.
-func newLivePool(c *config, in *serverBlock, like *livePool) *livePool {
-	p := &livePool{
-		terms: &terms{
-			Pool:    c.Pool,
-			manual:  c.manual,
-			startup: c.startup,
-			derived: derived(c.services, &c.Pool),
-			between: protocols(c.services),
-			https:   c.https,
-			params:  c.params,
-		},
-		inquiry: &inquiry{c.specs, c.require, c.settings},
-		Tiers:   c.Tiers,
-		names:   slices.Clip(c.names),
-		in:      in,
+// init makes p a pool that does nothing yet. like is one of its server block that may have the same terms, or nil.
+func (p *livePool) init(c *config, home *block, like *livePool) {
+	p.home, p.Tiers, p.names = home, c.Tiers, slices.Clip(c.names)
+	p.terms = &terms{
+		Pool:    c.Pool,
+		manual:  c.manual,
+		startup: c.startup,
+		derived: derived(c.services, &c.Pool),
+		between: protocols(c.services),
+		https:   c.https,
+		params:  c.params,
 	}
 	p.terms.Tiers = nil
+	p.inquiry = &inquiry{c.specs, c.require, c.settings}
 	if like == nil {
-		return p
+		return
 	}
 	if reflect.DeepEqual(p.terms, like.terms) {
 		p.terms = like.terms
@@ -114,7 +92,6 @@ func newLivePool(c *config, in *serverBlock, like *livePool) *livePool {
 	if p.settings == like.settings && p.require == like.require && p.asksTheSame(like.inquiry) {
 		p.inquiry = like.inquiry
 	}
-	return p
 }
 
 // Choose is [pool.Pool.Choose] for the pool's members.
@@ -140,7 +117,7 @@ func (p *livePool) Member(i int) pool.Member { return (&pool.Pool{Tiers: p.Tiers
 func (p *livePool) start(g *generation, before *livePool, silent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.generation, p.silent = g, silent
+	p.silent = silent
 	p.checks = make([]*monitor.Check, 0, p.Size()*len(p.probes))
 	for _, tier := range p.Tiers {
 		for _, member := range tier {
@@ -241,7 +218,7 @@ func (p *livePool) stop() {
 	}
 	p.mu.Unlock()
 	for _, c := range checks { // without p.mu: the last Release waits for probes, which call Changed
-		p.generation.monitor.Release(c, p)
+		p.home.generation.monitor.Release(c, p)
 	}
 }
 
@@ -292,18 +269,20 @@ func (p *livePool) publish(members []memberState) {
 	if choice.Tier != pool.InFallback {
 		p.remember(choice.Used, members)
 	}
-	next := newSnapshot(p, choice)
-	if !next.same(p.now.Load()) {
-		p.since = time.Now().UnixNano()
+	if before := p.now.Load(); !before.says(&choice) {
+		next := newSnapshot(p, choice)
+		if !next.same(before) {
+			p.since = time.Now().UnixNano()
+		}
+		p.now.Store(next)
 	}
-	p.now.Store(next)
 
 	if soonest > 0 {
 		p.wake(soonest)
 	}
 	if !p.settled.Load() && !slices.ContainsFunc(members, func(s memberState) bool { return s.status == monitor.Unknown }) {
 		p.settled.Store(true)
-		p.generation.settled(p.startup)
+		p.home.generation.settled(p.startup)
 	}
 }
 
@@ -316,10 +295,17 @@ func (p *livePool) remember(used []int, members []memberState) {
 			up = append(up, i)
 		}
 	}
-	if len(up) > 0 {
+	switch {
+	case len(up) == 0 || slices.Equal(up, p.last):
+	case len(up) <= len(first) && slices.Equal(up, first[:len(up)]):
+		p.last = first[:len(up):len(up)]
+	default:
 		p.last = up
 	}
 }
+
+// first are the members that most pools use. So these need not remember them each for itself.
+var first = []int{0, 1, 2, 3, 4, 5, 6, 7}
 
 // wake has Changed called after d.
 func (p *livePool) wake(d time.Duration) {
@@ -336,7 +322,7 @@ func (p *livePool) moved() {
 	for _, s := range p.serials {
 		s.changed(now)
 	}
-	for _, o := range p.outlets {
+	for _, o := range p.home.outlets {
 		o.moved(p)
 	}
 }
@@ -378,7 +364,7 @@ func (p *livePool) members() []memberState { return p.membersUnder(process.overr
 // membersUnder is members where the operator has decided so.
 func (p *livePool) membersUnder(decided *override.Table) []memberState {
 	states := make([]monitor.State, len(p.checks))
-	p.generation.monitor.States(p.checks, states)
+	p.home.generation.monitor.States(p.checks, states)
 	now := time.Now()
 	per := len(p.probes)
 	members := make([]memberState, len(p.checks)/per)

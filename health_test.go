@@ -613,7 +613,7 @@ func TestStorm(t *testing.T) {
 				}
 			}
 			p.mu.Unlock()
-			if used := addrsOf(p.now.Load().v4); len(up) > 0 && !slices.Equal(used, up) {
+			if used := addrsOf(p.now.Load().v4()); len(up) > 0 && !slices.Equal(used, up) {
 				t.Fatalf("Uses %v, but up are %v", used, up)
 			}
 		}

@@ -158,25 +158,22 @@ func (l *seriesList) forget(pool string) {
 
 // transitions counts the changes of members' statuses. It is not a CounterVec, whose two series for each pool
 // would take more memory than all else that a small pool is.
-var transitions = transitionList{byPool: make(map[string]*[3]uint32)}
+var transitions = transitionList{byPool: make(map[string][3]uint32)}
 
 var transitionDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "transitions_total"),
 	"Counter of changes of a member's status by the status it changed to.", []string{"pool", "to"}, nil)
 
 type transitionList struct {
 	mu     sync.Mutex
-	byPool map[string]*[3]uint32 // by the status
+	byPool map[string][3]uint32 // by the status
 }
 
 func (l *transitionList) count(pool string, to monitor.Status) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := l.byPool[pool]
-	if n == nil {
-		n = new([3]uint32)
-		l.byPool[pool] = n
-	}
 	n[to]++
+	l.byPool[pool] = n
 }
 
 func (l *transitionList) forget(pool string) {
@@ -390,8 +387,8 @@ func (p *livePool) reportTo(reports map[string]*report) {
 		return
 	}
 	r := reportOf(reports, p.names[0])
-	if r.tier != pool.InFallback && (s.choice.Tier == pool.InFallback || s.choice.Tier > r.tier) {
-		r.tier = s.choice.Tier
+	if r.tier != pool.InFallback && (s.choice.Tier == pool.InFallback || int(s.choice.Tier) > r.tier) {
+		r.tier = int(s.choice.Tier)
 	}
 	for i, status := range p.status {
 		r.member(p.Member(i).String(), status)

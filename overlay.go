@@ -35,7 +35,7 @@ type overlay struct {
 	pool.Pool // without Tiers
 	inquiry
 	names   []string // it is for these and all below them; the first is its name in metrics
-	in      *serverBlock
+	home    *block
 	manual  bool // failback
 	startup time.Duration
 	allow   []netip.Prefix // what may be probed; nil: see mayProbe
@@ -135,18 +135,18 @@ func isBelow(name, origin string) bool {
 }
 
 // key finds the same overlay in the next generation of the Corefile.
-func (o *overlay) key() poolKey { return poolKey{o.in.key, o.names[0]} }
+func (o *overlay) key() poolKey { return poolKey{o.home.key, o.names[0]} }
 
 // title is its name in logs.
-func (o *overlay) title() string { return o.in.titled(o.names[0]) }
+func (o *overlay) title() string { return o.home.titled(o.names[0]) }
 
-// newOverlay makes an overlay that does nothing yet. in is its server block.
-func newOverlay(c *config, in *serverBlock) *overlay {
+// newOverlay makes an overlay that does nothing yet. home is its server block.
+func newOverlay(c *config, home *block) *overlay {
 	o := &overlay{
 		Pool:    c.Pool,
 		inquiry: inquiry{c.specs, c.require, c.settings},
 		names:   c.names,
-		in:      in,
+		home:    home,
 		manual:  c.manual,
 		startup: c.startup,
 		allow:   c.allow,

@@ -306,7 +306,7 @@ func (p *livePool) redecide(cause string) { p.change(cause) }
 func (p *livePool) preview(after *override.Table) status.Effect {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e := status.Effect{PoolID: p.id(), Pool: p.names[0], View: p.in.view, Before: p.answerOf(p.now.Load())}
+	e := status.Effect{PoolID: p.id(), Pool: p.names[0], View: p.home.view, Before: p.answerOf(p.now.Load())}
 	if p.checks == nil {
 		e.After = e.Before
 		return e
@@ -364,7 +364,7 @@ func (o *overlay) redecide(string) {
 
 // preview says little: what an overlay answers depends on what the next plugins do.
 func (o *overlay) preview(*override.Table) status.Effect {
-	return status.Effect{PoolID: o.id(), Pool: o.names[0], View: o.in.view, Before: o.answerOf(), After: o.answerOf()}
+	return status.Effect{PoolID: o.id(), Pool: o.names[0], View: o.home.view, Before: o.answerOf(), After: o.answerOf()}
 }
 
 func (o *overlay) letBackAll(which func(pool.Member) bool, dry bool) (waited bool) {

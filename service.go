@@ -220,7 +220,7 @@ func (p *livePool) httpsOf(s *snapshot, owner string) (https, addrs []dns.RR) {
 	for _, e := range s.bindings {
 		name := "."
 		if e.label == "" {
-			addrs = slices.Concat(addrs, owned(p.front(s.v4), owner), owned(p.front(s.v6), owner))
+			addrs = slices.Concat(addrs, owned(p.front(s.v4()), owner), owned(p.front(s.v6()), owner))
 		} else {
 			var ok bool
 			if name, ok = e.target(owner); !ok {

@@ -63,7 +63,7 @@ func setup(c *caddy.Controller) error {
 			b.transfers = newTransfers(b, key, zones, handlersBelow(server), t.Notify)
 			b.feed(b.transfers)
 		}
-		b.in.view = server.ViewName // known only now
+		b.view = server.ViewName // known only now
 		return nil
 	})
 	// Whoever embeds CoreDNS may drop an instance without a word to its plugins. Its generation, which has the block,

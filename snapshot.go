@@ -19,13 +19,24 @@ import (
 // queries need.
 type snapshot struct {
 	choice struct {
-		Tier  int
+		Tier  int32
 		Reply pool.Reply
 	}
-	ttl    uint32
-	v4, v6 []dns.RR // for the pool's first name, in lower case
-	tier   string   // as a label: "0", "1" ... or "fallback"
-	*rare           // never nil
+	ttl   uint32
+	ipv4  int32    // so many of rrs, the others are IPv6
+	rrs   []dns.RR // for the pool's first name, in lower case
+	*rare          // never nil
+}
+
+func (s *snapshot) v4() []dns.RR { return s.rrs[:s.ipv4:s.ipv4] }
+func (s *snapshot) v6() []dns.RR { return s.rrs[s.ipv4:] }
+
+// tier is the tier as a label: "0", "1" ... or "fallback".
+func (s *snapshot) tier() string {
+	if s.choice.Tier == pool.InFallback {
+		return "fallback"
+	}
+	return strconv.Itoa(int(s.choice.Tier))
 }
 
 // rare is what most snapshots do not have.
@@ -43,16 +54,15 @@ type rare struct {
 var usual = new(rare)
 
 func newSnapshot(p *livePool, c pool.Choice) *snapshot {
-	s := &snapshot{ttl: uint32(c.TTL.Seconds()), tier: strconv.Itoa(c.Tier), rare: usual}
-	s.choice.Tier, s.choice.Reply = c.Tier, c.Reply
-	s.v4 = records(p.names[0], c.V4.Addrs, s.ttl)
-	s.v6 = records(p.names[0], c.V6.Addrs, s.ttl)
+	s := &snapshot{ttl: uint32(c.TTL.Seconds()), rare: usual}
+	s.choice.Tier, s.choice.Reply = int32(c.Tier), c.Reply // #nosec G115 -- see maxTiers
+	v4, v6 := records(p.names[0], c.V4.Addrs, s.ttl), records(p.names[0], c.V6.Addrs, s.ttl)
+	s.ipv4, s.rrs = int32(len(v4)), slices.Concat(v4, v6) // #nosec G115 -- there is no memory for more
 	if p.Ranked || p.Order != pool.Fixed || c.Tier == pool.InFallback {
 		s.rare = &rare{runs4: c.V4.Runs, runs6: c.V6.Runs, ranks: c.Ranks, ranksTTL: c.RanksTTL,
 			services: endpoints(c.Ranks), bindings: bindings(&c)}
 	}
 	if c.Tier == pool.InFallback {
-		s.tier = "fallback"
 		s.extended = extendedError(&p.Fallback, c.Stale)
 	}
 	return s
@@ -66,11 +76,19 @@ func extendedError(f *pool.Fallback, stale bool) *dns.EDNS0_EDE {
 	return &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: "no tier is usable: fallback " + f.Word}
 }
 
+// says says whether the snapshot is one of a choice that has nothing rare, so that there is no need for another.
+func (s *snapshot) says(c *pool.Choice) bool {
+	if s == nil || s.rare != usual || c.Tier == pool.InFallback || int(s.choice.Tier) != c.Tier || s.ttl != uint32(c.TTL.Seconds()) {
+		return false
+	}
+	is := func(rr dns.RR, want netip.Addr) bool { addr, ok := addressOf(rr); return ok && addr == want }
+	return slices.EqualFunc(s.v4(), c.V4.Addrs, is) && slices.EqualFunc(s.v6(), c.V6.Addrs, is)
+}
+
 // same says whether both say the same, but for the TTL.
 func (s *snapshot) same(other *snapshot) bool {
 	return other != nil && s.choice.Reply == other.choice.Reply &&
-		slices.EqualFunc(s.v4, other.v4, dns.IsDuplicate) &&
-		slices.EqualFunc(s.v6, other.v6, dns.IsDuplicate) &&
+		slices.EqualFunc(s.rrs, other.rrs, dns.IsDuplicate) &&
 		slices.EqualFunc(s.ranks, other.ranks, func(a, b pool.Rank) bool {
 			return a.Tier == b.Tier && slices.Equal(a.Members, b.Members)
 		})
@@ -145,9 +163,9 @@ type turns struct{ v4, v6 atomic.Uint32 }
 
 // addresses returns the records of the asked family for owner, in the order of this one answer.
 func (p *livePool) addresses(s *snapshot, qtype uint16, owner string) []dns.RR {
-	rrs, runs, turn := s.v4, s.runs4, &p.turns.v4
+	rrs, runs, turn := s.v4(), s.runs4, &p.turns.v4
 	if qtype == dns.TypeAAAA || qtype == dns.TypeANY && len(rrs) == 0 {
-		rrs, runs, turn = s.v6, s.runs6, &p.turns.v6
+		rrs, runs, turn = s.v6(), s.runs6, &p.turns.v6
 	}
 	if runs != nil {
 		rrs = pool.Turn(rrs, runs, p.Order, turn.Add(1)-1, p.Answer)
@@ -165,11 +183,12 @@ func (s *snapshot) String() string {
 		pool.Refused: "REFUSED", pool.Next: "the next plugin's answer"}[s.choice.Reply]
 	if s.choice.Reply == pool.Addresses {
 		shown := make([]string, 0, 2*maxShown)
-		for _, rr := range slices.Concat(s.v4[:min(len(s.v4), maxShown)], s.v6[:min(len(s.v6), maxShown)]) {
+		v4, v6 := s.v4(), s.v6()
+		for _, rr := range slices.Concat(v4[:min(len(v4), maxShown)], v6[:min(len(v6), maxShown)]) {
 			shown = append(shown, dns.Field(rr, 1))
 		}
 		said = strings.Join(shown, " ")
-		if more := len(s.v4) + len(s.v6) - len(shown); more > 0 {
+		if more := len(s.rrs) - len(shown); more > 0 {
 			said += " and " + strconv.Itoa(more) + " more"
 		}
 	}

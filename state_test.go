@@ -14,7 +14,9 @@ import (
 )
 
 // keeping are the directives of a pool whose state is kept in a file.
-func keeping(file, directives string) string { return "failover {\nstate " + file + "\n}\n" + directives }
+func keeping(file, directives string) string {
+	return "failover {\nstate " + file + "\n}\n" + directives
+}
 
 // restarted is what happens to a generation that was stopped: another begins where it ended, with a monitor of its own.
 // done is told of its first answer, while it starts, and of the generation afterwards.

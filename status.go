@@ -24,7 +24,7 @@ type visible interface {
 	document() status.Pool
 	count(*status.Summary)
 	isUnwell() bool
-	block() *serverBlock
+	block() *block
 	keep() (s statePool, ok bool)
 	covers(name string) (exactly, below bool)
 }
@@ -100,16 +100,16 @@ func (r *registry) Process() status.Process {
 // began is when the process did, as nearly as it matters.
 var began = time.Now()
 
-func (p *livePool) block() *serverBlock { return p.in }
+func (p *livePool) block() *block { return p.home }
 
-func (o *overlay) block() *serverBlock { return o.in }
+func (o *overlay) block() *block { return o.home }
 
 // id tells a pool from others of its name.
-func (p *livePool) id() string { return p.in.id(p.names[0]) }
+func (p *livePool) id() string { return p.home.id(p.names[0]) }
 
-func (o *overlay) id() string { return o.in.id(o.names[0]) + "#next" }
+func (o *overlay) id() string { return o.home.id(o.names[0]) + "#next" }
 
-func (b *serverBlock) id(name string) string { return name + "@" + strings.ReplaceAll(b.key, " ", ",") }
+func (b *block) id(name string) string { return name + "@" + strings.ReplaceAll(b.key, " ", ",") }
 
 func (p *livePool) covers(name string) (exactly, below bool) {
 	for _, n := range p.names {
@@ -184,9 +184,9 @@ func (p *livePool) answerOf(s *snapshot) status.Answer {
 	if s == nil {
 		return a
 	}
-	a.Tier, a.TTL, a.Turns = s.tier, int(s.ttl), s.runs4 != nil || s.runs6 != nil
+	a.Tier, a.TTL, a.Turns = s.tier(), int(s.ttl), s.runs4 != nil || s.runs6 != nil
 	a.Text, a.Since = s.describe(p), time.Unix(0, p.since)
-	for _, rrs := range [][]dns.RR{p.front(s.v4), p.front(s.v6)} {
+	for _, rrs := range [][]dns.RR{p.front(s.v4()), p.front(s.v6())} {
 		for _, rr := range rrs {
 			a.Addresses = append(a.Addresses, dns.Field(rr, 1))
 		}
@@ -199,9 +199,9 @@ func (o *overlay) answerOf() status.Answer {
 }
 
 // about is what is the same for all pools of the same terms.
-func about(p *pool.Pool, q *inquiry, manual bool, in *serverBlock, names []string) status.Pool {
+func about(p *pool.Pool, q *inquiry, manual bool, home *block, names []string) status.Pool {
 	d := status.Pool{
-		Name: names[0], Names: names, Block: strings.Join(in.zones, " "), View: in.view, Tiers: []status.Tier{},
+		Name: names[0], Names: names, Block: strings.Join(home.zones, " "), View: home.view, Tiers: []status.Tier{},
 		Fallback: p.Fallback.Word, Failback: "auto", Order: orders[p.Order], Hold: p.Hold.Seconds(),
 		Interval: q.settings.Interval.Seconds(), Recheck: q.settings.Recheck.Seconds(), Timeout: q.settings.Timeout.Seconds(),
 		Fall: q.settings.Fall, Window: q.settings.Window, Rise: q.settings.Rise, Require: q.need(),
@@ -217,7 +217,7 @@ func about(p *pool.Pool, q *inquiry, manual bool, in *serverBlock, names []strin
 func (p *livePool) document() status.Pool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	d := about(p.whole(), p.inquiry, p.manual, p.in, p.names)
+	d := about(p.whole(), p.inquiry, p.manual, p.home, p.names)
 	s := p.now.Load()
 	d.ID, d.Unwell, d.Answer = p.id(), p.unwell, p.answerOf(s)
 	if p.checks == nil { // it is about to go
@@ -246,7 +246,7 @@ func (p *livePool) document() status.Pool {
 func (o *overlay) document() status.Pool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	d := about(&o.Pool, &o.inquiry, o.manual, o.in, o.names)
+	d := about(&o.Pool, &o.inquiry, o.manual, o.home, o.names)
 	d.ID, d.Overlay, d.Answer = o.id(), true, o.answerOf()
 	t := status.Tier{Need: 1, Members: []status.Member{}}
 	known := *o.known.Load()
@@ -270,7 +270,7 @@ func (o *overlay) document() status.Pool {
 // reports reads checks for people to look at.
 func (p *livePool) reports(checks []*monitor.Check) []monitor.Report {
 	reports := make([]monitor.Report, len(checks))
-	p.generation.monitor.Reports(checks, reports)
+	p.home.generation.monitor.Reports(checks, reports)
 	return reports
 }
 
@@ -350,7 +350,7 @@ func (j *events) transition(of visible, m pool.Member, from, to monitor.Status, 
 // answered notes that a pool answers something else though no status has changed.
 func (j *events) answered(p *livePool, why string) {
 	if j.Keeps() {
-		j.Add(status.Event{Kind: "answer", PoolID: p.id(), Pool: p.names[0], View: p.in.view, Why: why, Answer: p.now.Load().describe(p)})
+		j.Add(status.Event{Kind: "answer", PoolID: p.id(), Pool: p.names[0], View: p.home.view, Why: why, Answer: p.now.Load().describe(p)})
 	}
 }
 

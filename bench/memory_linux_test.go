@@ -66,7 +66,7 @@ func corefile(pools, members int, port string) []byte {
 		b.WriteString("\n")
 	}
 	b.WriteString("}\n")
-	return b.Bytes()
+	return bytes.Clone(b.Bytes()) // a file is not read into more than it takes
 }
 
 // resident is the memory of this process that is in use, in bytes.

@@ -8,26 +8,47 @@ import (
 )
 
 // Check is one question asked of one target over and over, and what has come of it. There may be a hundred
-// thousand of them.
+// thousand of them: each field more is a size class more, or a name server of so many members grows by megabytes.
 type Check struct {
-	// These never change.
-	question *question
-	target   netip.AddrPort
-	settings *Settings
-	place    uint32 // on the grid, as a fraction of 2^32
+	// The first three never change. The rest is guarded by Monitor.mu.
+	*question
+	to    packed
+	place uint16 // on the grid, as a fraction of 2^16
 
-	// The rest is guarded by Monitor.mu.
-	index   int32     // in the queue
-	sibling *Check    // see Monitor.checks
-	watcher Watcher   // nil: it has been released
-	others  []Watcher // one for each further Acquire
-	history
 	phase   phase
-	back    bool          // see State
-	late    uint32        // microseconds by which the latest probe began after its time
+	back    bool   // see State
+	index   int32  // in the queue
+	late    uint32 // microseconds by which the latest probe began after its time
+	sibling *Check // see table
+	watcher any    // a Watcher, or the *[]Watcher of more than one; nil: it has been released
+	history
 	started time.Duration // the latest probe, as since counted from Monitor.epoch
 	since   time.Duration // see State
 	err     error         // the latest failure
+}
+
+// packed is a [netip.AddrPort] without a zone in 20 bytes instead of 32.
+type packed struct {
+	addr [16]byte
+	port uint16
+	bits uint8 // of the address: 0, 32 or 128
+}
+
+func pack(target netip.AddrPort) packed {
+	addr := target.Addr()
+	return packed{addr.As16(), target.Port(), uint8(addr.BitLen())} // #nosec G115 -- 128 at most
+}
+
+// target is what is asked.
+func (c *Check) target() netip.AddrPort {
+	addr := netip.AddrFrom16(c.to.addr)
+	switch c.to.bits {
+	case 0:
+		addr = netip.Addr{}
+	case 32:
+		addr = addr.Unmap()
+	}
+	return netip.AddrPortFrom(addr, c.to.port)
 }
 
 // phase is what a check is doing.
@@ -44,35 +65,46 @@ const (
 // underWay says whether a probe is out that is waited for.
 func (c *Check) underWay() bool { return c.phase != resting && c.phase != stuck }
 
-func (c *Check) watch(w Watcher) { c.others = append(c.others, w) }
+func (c *Check) watch(w Watcher) {
+	switch known := c.watcher.(type) {
+	case *[]Watcher:
+		*known = append(*known, w)
+	case Watcher:
+		c.watcher = &[]Watcher{known, w}
+	}
+}
 
 // unwatch takes a watcher off, and says whether it was there. Their order means nothing, and there may be
 // very many.
 func (c *Check) unwatch(w Watcher) bool {
-	last := len(c.others) - 1
-	i := slices.Index(c.others, w)
-	switch {
-	case i >= 0:
-		c.others[i] = c.others[last]
-	case c.watcher != w:
-		return false
-	case last < 0:
+	several, ok := c.watcher.(*[]Watcher)
+	if !ok {
+		if c.watcher != any(w) {
+			return false
+		}
 		c.watcher = nil
 		return true
-	default:
-		c.watcher = c.others[last]
 	}
-	if c.others[last] = nil; last == 0 {
-		c.others = nil
-		return true
+	i, last := slices.Index(*several, w), len(*several)-1
+	if i < 0 {
+		return false
 	}
-	c.others = c.others[:last]
+	(*several)[i], (*several)[last] = (*several)[last], nil
+	if *several = (*several)[:last]; last == 1 {
+		c.watcher = (*several)[0]
+	}
 	return true
 }
 
 // watchers are all of them.
 func (c *Check) watchers() []Watcher {
-	return append([]Watcher{c.watcher}, c.others...)
+	switch known := c.watcher.(type) {
+	case *[]Watcher:
+		return slices.Clone(*known)
+	case Watcher:
+		return []Watcher{known}
+	}
+	return nil
 }
 
 func (c *Check) state(epoch time.Time) State {
@@ -100,7 +132,7 @@ func (c *Check) next(started time.Duration) time.Duration {
 	}
 	jitter := c.settings.Interval / 50 // so that replicas and cron jobs fall out of step
 	width := c.settings.Interval - jitter
-	phase := time.Duration(float64(width) * float64(c.place) / (1 << 32))
+	phase := time.Duration(float64(width) * float64(c.place) / (1 << 16))
 	line := (started - phase).Truncate(width) + width
 	if started < phase {
 		line = 0

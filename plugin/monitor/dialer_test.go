@@ -292,3 +292,89 @@ type holding struct{ calls *[]probe.Call }
 
 func (h holding) Dial(calls []probe.Call) { *h.calls = append(*h.calls, calls...) }
 func (h holding) Close()                  {}
+
+// A watcher that takes its time holds up neither the dialer, which is one for all, nor the schedule.
+func TestSlowWatcher(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, m *Monitor) {
+		m.dialer = func(e *engine) dialer {
+			return atOnce{func(who any, c net.Conn, err error) { m.connected(e, who.(*Check), c, err) }}
+		}
+		slow, quick := newWatch(), newWatch()
+		slow.also = func() { time.Sleep(10 * usual.Interval) }
+		a := m.Acquire(new(caller), number(1), &usual, slow)
+		b := m.Acquire(new(caller), number(2), &usual, quick)
+		quick.until(t, time.Second, "up", func() bool { return m.state(b).Status == Up })
+		m.Release(a, slow)
+		m.Release(b, quick)
+		time.Sleep(20 * usual.Interval)
+	})
+}
+
+// atOnce is a dialer whose connections are there before Dial returns.
+type atOnce struct {
+	connected func(who any, c net.Conn, err error)
+}
+
+func (d atOnce) Dial(calls []probe.Call) {
+	for _, c := range calls {
+		d.connected(c.Who, nil, nil)
+	}
+}
+
+func (atOnce) Close() {}
+
+// A system that has no dialer to give when it is asked may have one later.
+func TestDialerLater(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, m *Monitor) {
+		s := plug(m, nil)
+		plugged, tries := m.dialer, 0
+		m.dialer = func(e *engine) dialer {
+			if tries++; tries < 3 {
+				return nil
+			}
+			return plugged(e)
+		}
+		f, w := new(caller), newWatch()
+		c := m.Acquire(f, number(1), &usual, w)
+		time.Sleep(3*usual.Interval + time.Second)
+		synctest.Wait()
+		if own, dialled := len(f.times(number(1))), len(s.asked[number(1)]); own != 2 || dialled < 1 {
+			t.Errorf("It was asked %d times by itself and %d times over the dialer, want twice, and then over that", own, dialled)
+		}
+		m.Release(c, w)
+	})
+}
+
+// What was released while it waited for a goroutine is not asked any more.
+func TestReleaseOfWaiting(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, m *Monitor) {
+		s := plug(m, nil)
+		f, w := &caller{fake: fake{answer: hang}, talks: true}, newWatch()
+		var checks []*Check
+		for i := range maxAsking + 2 {
+			checks = append(checks, m.Acquire(f, number(i), &usual, w))
+		}
+		m.mu.Lock()
+		m.engine.room = len(checks)
+		m.mu.Unlock()
+		time.Sleep(usual.Timeout - time.Second)
+		m.Release(checks[maxAsking], w)
+		time.Sleep(usual.Timeout)
+		synctest.Wait()
+		if n := len(f.times(number(maxAsking))); n != 0 {
+			t.Errorf("It was asked %d times after its release", n)
+		}
+		if n := len(f.times(number(maxAsking + 1))); n != 1 {
+			t.Errorf("The one behind it was asked %d times, want once", n)
+		}
+		for i, c := range checks {
+			if i != maxAsking {
+				m.Release(c, w)
+			}
+		}
+		synctest.Wait()
+		if n := s.open.Load(); n != 0 {
+			t.Errorf("%d connections are open after the last release", n)
+		}
+	})
+}

@@ -37,7 +37,7 @@ type engine struct {
 
 	// These are guarded by Monitor.mu.
 	dialer   dialer        // nil: there was no need for one yet, or the system has none
-	dials    bool          // dialer has been asked for
+	dials    time.Duration // when the system is asked for one again
 	room     int           // for probes under way, each of which may have a file open
 	underWay int           // probes,
 	asking   int           // in a goroutine
@@ -119,8 +119,6 @@ func (m *Monitor) run(e *engine) {
 // startDue starts every probe that is due and returns the time until it has to look again. Those that have to
 // be connected first are left in e.calls.
 func (m *Monitor) startDue(e *engine) time.Duration {
-	var told []Watcher
-	defer func() { tell(told) }()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.engine != e {
@@ -135,7 +133,7 @@ func (m *Monitor) startDue(e *engine) time.Duration {
 		for len(m.queue) > 0 && m.queue[0].due <= now && !e.blocked {
 			switch c := m.queue[0].check; {
 			case c.phase != resting:
-				told = append(told, m.giveUp(e, c, now)...)
+				m.giveUp(e, c, now)
 			case m.hasRoom(e, c):
 				m.begin(e, c, now)
 			default:
@@ -146,7 +144,7 @@ func (m *Monitor) startDue(e *engine) time.Duration {
 			break
 		}
 		e.swept = now
-		told = append(told, m.giveUpAll(e, now)...)
+		m.giveUpAll(e, now)
 	}
 	if len(e.calls) > 0 {
 		e.rest = now + beat
@@ -167,10 +165,13 @@ func (m *Monitor) hasRoom(e *engine, c *Check) bool {
 
 // connects says whether the dialer can make the connection of a check.
 func (m *Monitor) connects(e *engine, c *Check) bool {
-	if c.question.caller != nil && !e.dials {
-		e.dials, e.dialer = true, m.dialer(e)
+	if c.caller() == nil {
+		return false
 	}
-	return c.question.caller != nil && e.dialer != nil
+	if now := m.now(); e.dialer == nil && now >= e.dials {
+		e.dialer, e.dials = m.dialer(e), now+grace
+	}
+	return e.dialer != nil
 }
 
 // begin sends out the probe of a check that is due.
@@ -181,7 +182,7 @@ func (m *Monitor) begin(e *engine, c *Check, now time.Duration) {
 	e.wg.Add(1)
 	if m.connects(e, c) {
 		c.phase = connecting
-		e.calls = append(e.calls, probe.Call{Target: c.target, Timeout: c.settings.Timeout, Keep: c.question.caller.Talks(), Who: c})
+		e.calls = append(e.calls, probe.Call{Target: c.target(), Timeout: c.settings.Timeout, Keep: c.caller().Talks(), Who: c})
 		return
 	}
 	m.ask(e, call{Check: c}, now+c.settings.Timeout)
@@ -189,8 +190,11 @@ func (m *Monitor) begin(e *engine, c *Check, now time.Duration) {
 
 // connected goes on with a probe as the dialer says.
 func (m *Monitor) connected(e *engine, c *Check, conn net.Conn, err error) {
-	if conn == nil || !m.takeCall(e, call{c, conn}) {
+	switch {
+	case conn == nil:
 		m.ended(e, c, err)
+	case !m.takeCall(e, call{c, conn}):
+		m.ended(e, c, probe.ErrNotAsked)
 	}
 }
 
@@ -199,7 +203,7 @@ func (m *Monitor) takeCall(e *engine, c call) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
-	case c.phase == stuck || m.engine != e:
+	case c.phase == stuck || m.engine != e || c.watcher == nil:
 		c.conn.Close()
 		return false
 	case e.asking < maxAsking:
@@ -233,35 +237,47 @@ func (c call) askSafely(ctx context.Context) (err error) {
 		}
 	}()
 	if c.conn != nil {
-		return c.question.caller.Talk(ctx, c.conn, c.target)
+		return c.caller().Talk(ctx, c.conn, c.target())
 	}
-	return c.question.prober.Probe(ctx, c.target)
+	return c.prober.Probe(ctx, c.target())
 }
 
 // ended makes the result of a probe known.
 func (m *Monitor) ended(e *engine, c *Check, err error) {
 	if e.ctx.Err() == nil { // a probe that was broken off says nothing of its target
-		m.observe(c.question.prober.Kind(), err, m.now()-c.started, time.Duration(c.late)*time.Microsecond)
+		m.observe(c.prober.Kind(), err, m.now()-c.started, time.Duration(c.late)*time.Microsecond)
 	}
-	tell(m.finish(e, c, err))
+	m.finish(e, c, err)
 }
 
-func (m *Monitor) finish(e *engine, c *Check, err error) []Watcher {
+func (m *Monitor) finish(e *engine, c *Check, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c.phase == stuck { // it has been judged; from now on its target may be asked again
 		c.phase = resting
-		return nil
+		return
 	}
 	m.leave(e, c, resting)
 	if m.engine != e {
-		return nil
+		return
 	}
-	watchers := m.record(c, err, c.started)
+	e.tell(m.record(c, err, c.started))
 	if e.blocked || c.index == 0 {
 		e.poke()
 	}
-	return watchers
+}
+
+// tell has watchers told, whatever time they take for it: neither the schedule nor the dialer may wait for them. It is
+// called while the engine is that of the monitor.
+func (e *engine) tell(watchers []Watcher) {
+	if len(watchers) == 0 {
+		return
+	}
+	e.wg.Go(func() {
+		for _, w := range watchers {
+			w.Changed()
+		}
+	})
 }
 
 // leave ends the part of a check in what is under way. What it leaves may be taken by those that wait: they get
@@ -275,30 +291,39 @@ func (m *Monitor) leave(e *engine, c *Check, to phase) {
 	e.wg.Done()
 	for m.engine == e && len(e.waiting) > 0 && e.asking < maxAsking {
 		next := e.waiting[0]
-		e.waiting = e.waiting[1:]
+		e.waiting[0] = call{}
+		if e.waiting = e.waiting[1:]; next.watcher == nil {
+			next.conn.Close()
+			next.phase = resting
+			e.underWay--
+			e.wg.Done()
+			m.queue.remove(next.Check)
+			continue
+		}
 		until := m.now() + next.settings.Timeout
 		m.queue.move(next.Check, until+grace)
 		m.ask(e, next, until)
+		if next.index == 0 {
+			e.poke()
+		}
 	}
 }
 
 // giveUp judges a probe that has not returned by its timeout. Until it does, the target is not asked
 // again: it fails each time that it would be.
-func (m *Monitor) giveUp(e *engine, c *Check, now time.Duration) []Watcher {
+func (m *Monitor) giveUp(e *engine, c *Check, now time.Duration) {
 	if c.underWay() {
 		m.leave(e, c, stuck)
 	}
-	return m.record(c, errStuck, now)
+	e.tell(m.record(c, errStuck, now))
 }
 
 // giveUpAll judges what is overdue anywhere in the queue. It is called when nothing more can be
 // started, for then the head of the queue is not what is in the way.
-func (m *Monitor) giveUpAll(e *engine, now time.Duration) []Watcher {
-	var told []Watcher
+func (m *Monitor) giveUpAll(e *engine, now time.Duration) {
 	for _, s := range slices.Clone(m.queue) {
 		if s.check.underWay() && s.due <= now {
-			told = append(told, m.giveUp(e, s.check, now)...)
+			m.giveUp(e, s.check, now)
 		}
 	}
-	return told
 }

@@ -7,10 +7,8 @@
 package monitor
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"hash/maphash"
 	"net"
 	"net/netip"
 	"sync"
@@ -43,13 +41,12 @@ type Monitor struct {
 	dialer  func(*engine) dialer
 	hold    func(context.Context, netip.AddrPort) bool // see probe.Hold
 	epoch   time.Time                                  // every time in the schedule counts from here
-	seed    maphash.Seed
 
-	mu        sync.Mutex // guards all below, and every Check
-	questions map[string]*question
-	checks    map[uint64]*Check // by what they ask of whom; those after the first are its siblings
+	mu        sync.Mutex           // guards all below, and every Check
+	questions map[string]*question // those after the first differ in their settings
+	checks    table
 	queue     queue
-	acquired  uint32        // checks ever made; places them on the grid
+	acquired  uint16        // checks ever made; places them on the grid
 	firstDue  time.Duration // of the latest new check
 	watches   map[*Check]*idle
 	unwatched map[*Check]bool                                            // there was no room for these
@@ -58,11 +55,18 @@ type Monitor struct {
 	engine    *engine                                                    // nil while there is nothing to probe
 }
 
-// question is a probe that checks ask.
+// question is a probe that checks ask, and how often.
 type question struct {
-	prober probe.Prober
-	caller probe.Caller // the same; nil: it makes its own connections, if it does
-	checks int
+	prober   probe.Prober
+	settings *Settings
+	checks   int
+	next     *question // see Monitor.questions
+}
+
+// caller is the prober, or nil if that makes its own connections, where it does.
+func (q *question) caller() probe.Caller {
+	c, _ := q.prober.(probe.Caller)
+	return c
 }
 
 // New returns a monitor that does nothing until something is acquired. observe may be nil.
@@ -74,9 +78,8 @@ func New(observe Observer) *Monitor {
 		observe:   observe,
 		hold:      probe.Hold,
 		epoch:     time.Now(),
-		seed:      maphash.MakeSeed(),
 		questions: make(map[string]*question),
-		checks:    make(map[uint64]*Check),
+		checks:    newTable(),
 		watches:   make(map[*Check]*idle),
 		unwatched: make(map[*Check]bool),
 	}
@@ -93,26 +96,27 @@ func (m *Monitor) newDialer(e *engine) dialer {
 	return d
 }
 
-// Acquire has target asked until the check is released as often as it was acquired. settings must
-// not be written to any more. Where the same is asked with other settings already, the new check
+// Acquire has target, which has no zone, asked until the check is released as often as it was acquired. settings
+// must not be written to any more. Where the same is asked with other settings already, the new check
 // starts from the status known there.
 func (m *Monitor) Acquire(p probe.Prober, target netip.AddrPort, settings *Settings, w Watcher) *Check {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
-	q := m.question(p)
-	key := m.key(q, target)
-	c := &Check{question: q, target: target, settings: settings, watcher: w, sibling: m.checks[key]}
-	var same *Check // but for its settings; the latest
-	for known := c.sibling; known != nil; known = known.sibling {
-		if known.question != q || known.target != target {
+	text := p.String()
+	c := &Check{question: m.question(text, p, settings), to: pack(target), watcher: w}
+	var same *Check // but for its settings; the one that was asked last
+	for known := *m.checks.chain(text, c.to); known != nil; known = known.sibling {
+		if known.to != c.to || known.prober.String() != text {
 			continue
 		}
-		if *known.settings == *settings {
+		if known.question == c.question {
 			known.watch(w)
 			return known
 		}
-		same = cmp.Or(same, known)
+		if same == nil || known.started > same.started {
+			same = known
+		}
 	}
 	if same != nil {
 		c.inherit(same)
@@ -121,72 +125,44 @@ func (m *Monitor) Acquire(p probe.Prober, target netip.AddrPort, settings *Setti
 			c.status, c.back, c.since, c.err = k.Status, k.Back, k.Since.Sub(m.epoch), k.Err
 		}
 	}
-	q.checks++
-	m.checks[key] = c
+	c.checks++
+	m.checks.add(c)
 	m.schedule(c)
 	return c
 }
 
-// Known is what was known of a target before.
-type Known struct {
-	Status Status
-	Since  time.Time
-	Back   bool  // see [State]
-	Err    error // the latest failure; nil: there was none
-}
-
-// Recall has checks that are new begin with what recall knows of their targets, where it is ok; nil ends that. They are
-// probed at once all the same.
-func (m *Monitor) Recall(recall func(question string, target netip.AddrPort) (k Known, ok bool)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.recall = recall
-}
-
-// All calls yield with what is known of each target that has a status, question by question. yield must not call the
-// monitor.
-func (m *Monitor) All(yield func(question string, target netip.AddrPort, k Known)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	type key struct {
-		*question
-		netip.AddrPort
-	}
-	seen := make(map[key]bool)
-	for _, head := range m.checks {
-		for c := head; c != nil; c = c.sibling {
-			if k := (key{c.question, c.target}); c.status != Unknown && !seen[k] {
-				seen[k] = c.sibling != nil // else there is no other
-				yield(c.question.prober.String(), c.target, Known{c.status, m.epoch.Add(c.since), c.back, c.err})
-			}
+// question finds the question that a probe asks, of which text is the String, or begins to ask it.
+func (m *Monitor) question(text string, p probe.Prober, settings *Settings) *question {
+	first := m.questions[text]
+	for q := first; q != nil; q = q.next {
+		if *q.settings == *settings {
+			return q
 		}
 	}
-}
-
-// question finds the question that a probe asks, or begins to ask it.
-func (m *Monitor) question(p probe.Prober) *question {
-	text := p.String()
-	q := m.questions[text]
-	if q == nil {
-		q = &question{prober: p}
-		q.caller, _ = p.(probe.Caller)
-		m.questions[text] = q
-	}
+	q := &question{prober: p, settings: settings, next: first}
+	m.questions[text] = q
 	return q
 }
 
-// key is where the checks of a question and a target are found, and maybe some others.
-func (m *Monitor) key(q *question, target netip.AddrPort) uint64 {
-	return maphash.Comparable(m.seed, struct {
-		q      *question
-		target netip.AddrPort
-	}{q, target})
+// drop ends a question that no check asks any more.
+func (m *Monitor) drop(q *question) {
+	text := q.prober.String()
+	first := m.questions[text]
+	at := &first
+	for *at != q {
+		at = &(*at).next
+	}
+	if *at = q.next; first == nil {
+		delete(m.questions, text)
+		return
+	}
+	m.questions[text] = first
 }
 
 // schedule gives a new check its place: its first probe at once, all others on a grid of its own.
 func (m *Monitor) schedule(c *Check) {
 	m.acquired++
-	c.place = m.acquired * 2654435769 // the golden ratio of 2^32: any number of checks lies evenly
+	c.place = m.acquired * 40503 // the golden ratio of 2^16: any number of checks lies evenly
 	m.firstDue = max(m.firstDue+firstSpread, m.now())
 	m.queue.add(c, m.firstDue)
 	if m.engine == nil {
@@ -209,7 +185,7 @@ func (m *Monitor) Release(c *Check, w Watcher) {
 	}
 	var ended *engine
 	if len(m.questions) == 0 {
-		ended, m.engine, m.queue = m.engine, nil, nil
+		ended, m.engine, m.queue, m.checks = m.engine, nil, nil, newTable()
 	}
 	m.mu.Unlock()
 
@@ -225,17 +201,9 @@ func (m *Monitor) forget(c *Check) {
 	if !c.underWay() {
 		m.queue.remove(c)
 	}
-	q, key := c.question, m.key(c.question, c.target)
-	if head := m.checks[key]; head != c {
-		for head.sibling != c {
-			head = head.sibling
-		}
-		head.sibling = c.sibling
-	} else if m.checks[key] = c.sibling; c.sibling == nil {
-		delete(m.checks, key)
-	}
-	if q.checks--; q.checks == 0 {
-		delete(m.questions, q.prober.String())
+	m.checks.remove(c)
+	if c.checks--; c.checks == 0 {
+		m.drop(c.question)
 	}
 }
 
@@ -276,10 +244,4 @@ func (m *Monitor) record(c *Check, err error, started time.Duration) []Watcher {
 		return nil
 	}
 	return c.watchers()
-}
-
-func tell(watchers []Watcher) {
-	for _, w := range watchers {
-		w.Changed()
-	}
 }

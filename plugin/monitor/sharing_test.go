@@ -26,8 +26,8 @@ func TestSharing(t *testing.T) {
 		if c != d {
 			t.Fatal("The same question to the same target with the same settings is two checks")
 		}
-		if c.target != number(1) || *c.settings != usual {
-			t.Errorf("The check is of %v with %+v", c.target, c.settings)
+		if c.target() != number(1) || *c.settings != usual {
+			t.Errorf("The check is of %v with %+v", c.target(), c.settings)
 		}
 		time.Sleep(time.Minute)
 		if n := len(f.times(number(1))); n < 12 || n > 14 {

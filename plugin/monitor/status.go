@@ -31,6 +31,9 @@ type Settings struct {
 	Rise     int           // passes in a row that make it up again
 }
 
+// Soonest is the least time, from its latest probe on, in which a target that is surely up or surely down can change.
+func (s *Settings) Soonest(status Status) time.Duration { return history{status: status}.soonest(s) }
+
 // MaxWindow is how many results a history can hold.
 const MaxWindow = 64
 
@@ -93,6 +96,9 @@ type State struct {
 	Back   bool      // it is up, and has been down before
 	Err    error     // the latest failure; nil: there was none
 
+	// Said is the reason in words where others have decided, and this monitor has not; "": it has.
+	Said string
+
 	// Soonest is how soon the status could change, counted from the latest result. An unknown target
 	// could be down so soon.
 	Soonest time.Duration
@@ -119,6 +125,8 @@ func (h history) against(s *Settings) int {
 // Why is the reason for the status in words: "3 failures: connection refused".
 func (s State) Why(settings *Settings) string {
 	switch {
+	case s.Said != "":
+		return s.Said
 	case s.Status == Down && settings.Fall == 1:
 		return fmt.Sprintf("1 failure: %v", s.Err)
 	case s.Status == Down && settings.Window > 0:

@@ -31,7 +31,7 @@ type idle struct {
 
 // watch begins to watch the target of a check, if its question wants that and there is room.
 func (m *Monitor) watch(c *Check) {
-	if w, ok := c.question.prober.(probe.Watching); !ok || !w.Watches() {
+	if w, ok := c.prober.(probe.Watching); !ok || !w.Watches() {
 		return
 	}
 	if len(m.watches) >= min(maxWatches, m.engine.room/4) {
@@ -78,7 +78,7 @@ func (m *Monitor) keep(ctx context.Context, c *Check, w *idle) {
 				break
 			}
 			began := time.Now()
-			if m.hold(held, c.target) && held.Err() == nil {
+			if m.hold(held, c.target()) && held.Err() == nil {
 				m.hurry(c, w)
 			}
 			if time.Since(began) >= maxReopen {

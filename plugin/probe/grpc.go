@@ -65,11 +65,14 @@ func (p *health) String() string {
 	return s
 }
 
-func (p *health) Probe(ctx context.Context, target netip.AddrPort) error {
-	c, err := dial(ctx, target)
-	if err != nil {
-		return err
-	}
+func (p *health) Probe(ctx context.Context, target netip.AddrPort) error { return call(ctx, target, p) }
+
+// Talks implements the Caller interface.
+func (p *health) Talks() bool { return true }
+
+// Talk implements the Caller interface.
+func (p *health) Talk(ctx context.Context, made net.Conn, target netip.AddrPort) error {
+	c := bind(ctx, made)
 	defer c.Close()
 
 	s := &stream{Conn: c, c: c, source: source{left: maxWire}}

@@ -19,7 +19,7 @@ type Watching interface {
 var holder net.Dialer
 
 // Hold connects to target, and says whether it could. Then it returns when the connection has ended, or ctx has. What
-// the target has to say is thrown away.
+// the target has to say is thrown away; one that says more than 64 KiB is let go, as if there had been no connection.
 func Hold(ctx context.Context, target netip.AddrPort) bool {
 	if dialable(target) != nil {
 		return false
@@ -31,9 +31,13 @@ func Hold(ctx context.Context, target netip.AddrPort) bool {
 	made.SetLinger(0)
 	c := bind(ctx, made)
 	defer c.Close()
-	for heard := make([]byte, 512); ; {
-		if _, err := c.Read(heard); err != nil {
+	heard := make([]byte, 512)
+	for left := maxText; left >= 0; {
+		n, err := c.Read(heard)
+		if err != nil {
 			return true
 		}
+		left -= n
 	}
+	return false
 }

@@ -43,6 +43,9 @@ func TestHold(t *testing.T) {
 				t.Errorf("%s: it holds though the connection has ended", family)
 			}
 		}
+		if Hold(t.Context(), serve(t, address, floods("", "A"))) {
+			t.Errorf("%s: it takes a flood for the end of a connection", family)
+		}
 		if Hold(t.Context(), closedPort(t, address)) {
 			t.Errorf("%s: it holds where nobody listens", family)
 		}

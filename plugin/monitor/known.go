@@ -1,0 +1,90 @@
+package monitor
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Known is what was known of a target before.
+type Known struct {
+	Status Status
+	Since  time.Time
+	Back   bool  // see [State]
+	Err    error // the latest failure; nil: there was none
+}
+
+// Recall has checks that are new begin with what recall knows of their targets, where it is ok; nil ends that. They are
+// probed at once all the same.
+func (m *Monitor) Recall(recall func(question string, target netip.AddrPort) (k Known, ok bool)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.recall = recall
+}
+
+// All calls yield with what is known of each target that has a status. yield must not call the monitor.
+func (m *Monitor) All(yield func(question string, target netip.AddrPort, k Known)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, first := range m.checks.chains {
+		for c := first; c != nil; c = c.sibling {
+			if c.status != Unknown && c.isFirst(first) {
+				yield(c.prober.String(), c.target(), Known{c.status, m.epoch.Add(c.since), c.back, c.err})
+			}
+		}
+	}
+}
+
+// isFirst says whether a check is the first with a status in its chain that asks this of its target: there may be
+// others with other settings.
+func (c *Check) isFirst(chain *Check) bool {
+	for known := chain; known != c; known = known.sibling {
+		if known.status != Unknown && known.asks(c.prober.String(), c.to) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Check) asks(question string, to packed) bool {
+	return c.to == to && c.prober.String() == question
+}
+
+// Nudge tells those who watch a target that something else has changed that they go by. question is what the String of
+// its probe is.
+func (m *Monitor) Nudge(question string, target netip.AddrPort) {
+	for _, w := range m.watchersOf(question, target) {
+		w.Changed()
+	}
+}
+
+// NudgeAll is Nudge for all that is asked.
+func (m *Monitor) NudgeAll() {
+	m.mu.Lock()
+	var watchers []Watcher
+	for _, c := range m.checks.chains {
+		for ; c != nil; c = c.sibling {
+			watchers = append(watchers, c.watchers()...)
+		}
+	}
+	m.mu.Unlock()
+	for _, w := range watchers {
+		w.Changed()
+	}
+}
+
+// Asks says whether a target is asked a question.
+func (m *Monitor) Asks(question string, target netip.AddrPort) bool {
+	return len(m.watchersOf(question, target)) > 0
+}
+
+func (m *Monitor) watchersOf(question string, target netip.AddrPort) (watchers []Watcher) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	to := pack(target)
+	for c := *m.checks.chain(question, to); c != nil; c = c.sibling {
+		if c.asks(question, to) {
+			watchers = append(watchers, c.watchers()...)
+		}
+	}
+	return watchers
+}

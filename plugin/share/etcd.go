@@ -1,0 +1,484 @@
+package share
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+const (
+	// patience is how long a call to etcd may take: longer than the election of a leader.
+	patience = 5 * time.Second
+
+	// silence is how long a watch may be without a word. There are beats every two seconds, ours among them: whoever
+	// does not hear these is watching nothing, such as the future of an etcd that was set back.
+	silence = 5 * time.Second
+
+	// A connection that fails is made anew after retry, and after longer and longer, up to maxRetry: votes are stale
+	// soon.
+	retry    = 50 * time.Millisecond
+	maxRetry = 2 * time.Second
+
+	// farewell is how long Close waits for etcd.
+	farewell = time.Second
+
+	// pace is the time between two transactions, if the second is not full.
+	pace = 50 * time.Millisecond
+
+	// leaseTTL, in seconds, is when the keys of a dead process go. They have long ceased to count.
+	leaseTTL = 15
+
+	// letbackTTL, in seconds, is for how long a site that was cut off is still told that a member was let back. After
+	// that it has been away for so long that the member may have failed anew.
+	letbackTTL = 300
+
+	// page is how many keys are read at a time.
+	page = 1000
+)
+
+// trouble is what keeps connections from being made, or from lasting.
+type trouble struct {
+	failures int
+	reason   string    // as it was logged last; "": it was not
+	said     time.Time // when
+}
+
+// connect makes one connection after the other. Each reads the files of the configuration anew, and all that etcd has.
+func (s *Share) connect(ctx context.Context) {
+	for wait := retry; ; wait = min(2*wait, maxRetry) {
+		began := time.Now()
+		err := s.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		s.mu.Lock()
+		s.stats.Connected = false
+		s.stats.Errors++
+		s.mu.Unlock()
+		if time.Since(began) > settling {
+			wait = retry
+		}
+		// The first failure may be no more than a new leader. Another reason is worth a line, though not one a second.
+		t := &s.trouble
+		if t.failures++; t.failures > 1 && (t.reason == "" || t.reason != err.Error() && time.Since(t.said) > time.Minute) {
+			t.reason, t.said = err.Error(), time.Now()
+			s.log.Warningf("Votes are not shared over etcd: %v", err)
+		}
+		select {
+		case <-time.After(wait + rand.N(wait)): // #nosec G404 -- spreads load
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// steady takes that the connection has lasted for a while.
+func (s *Share) steady() {
+	if s.trouble.failures == 0 || s.trouble.reason != "" {
+		s.log.Infof("Votes are shared over etcd as site %s", s.config.Site)
+	}
+	s.trouble = trouble{}
+}
+
+// session is one connection. It returns why that has ended.
+func (s *Share) session(ctx context.Context) error {
+	c, err := s.client(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	defer func() {
+		if ctx.Err() != nil {
+			s.leave(c)
+		}
+	}()
+	revision, err := s.load(ctx, c)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.stats.Connected = true
+	s.mu.Unlock()
+
+	both, cancel := context.WithCancelCause(ctx)
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		cancel(s.write(both, c))
+	}()
+	cancel(s.watch(both, c, revision+1))
+	<-written
+	return context.Cause(both)
+}
+
+func (s *Share) client(ctx context.Context) (*clientv3.Client, error) {
+	tls, err := s.config.tls()
+	if err != nil {
+		return nil, err
+	}
+	password, err := s.config.password()
+	if err != nil {
+		return nil, err
+	}
+	return clientv3.New(clientv3.Config{
+		Context:         ctx,
+		Endpoints:       s.config.Endpoints,
+		TLS:             tls,
+		Username:        s.config.User,
+		Password:        password,
+		DialTimeout:     patience,
+		MaxUnaryRetries: 2, // the rest is for connect: it reads anew, and knows the reason
+		Logger:          zap.NewNop(),
+	})
+}
+
+// leave removes our site's keys.
+func (s *Share) leave(c *clientv3.Client) {
+	s.mu.Lock()
+	held := s.roll.held || s.roll.flying != ""
+	s.mu.Unlock()
+	if !held || s.lease == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	defer cancel()
+	_, _ = c.Revoke(ctx, s.lease) // what cannot be removed is stale soon
+}
+
+// load reads all that etcd has, at one revision, which it returns.
+func (s *Share) load(ctx context.Context, c *clientv3.Client) (int64, error) {
+	var revision int64
+	var cluster uint64
+	end := clientv3.GetPrefixRangeEnd(s.config.Prefix)
+	others, unknown := newTally(), uint64(0)
+	beat, votes := "", make(map[string]string)
+	overrides, lets := make(map[string][]byte), make(map[string][]byte)
+	for from := s.config.Prefix; ; {
+		call, cancel := context.WithTimeout(ctx, patience)
+		r, err := c.Get(call, from, clientv3.WithRange(end), clientv3.WithRev(revision), clientv3.WithLimit(page))
+		cancel()
+		if err != nil {
+			return 0, err
+		}
+		if revision == 0 {
+			revision, cluster = r.Header.Revision, r.Header.ClusterId
+		}
+		for _, kv := range r.Kvs {
+			switch folder, site, word := s.split(kv.Key); {
+			case folder == inSites && site == s.config.Site:
+				beat = string(kv.Value)
+			case folder == inSites:
+				others.beats(site, kv.Value, time.Time{})
+			case folder == inVotes && site == s.config.Site:
+				votes[word] = string(kv.Value)
+			case folder == inVotes:
+				others.says(site, word, kv.Value)
+			case folder == inOverrides:
+				overrides[word] = kv.Value
+			case folder == inLetback:
+				lets[word] = kv.Value
+			default:
+				unknown++
+			}
+		}
+		if !r.More || len(r.Kvs) == 0 {
+			break
+		}
+		from = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
+	}
+
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	setBack := revision < s.revision || s.cluster != 0 && cluster != s.cluster
+	if setBack {
+		s.log.Warningf("etcd was set back, from revision %d to %d: what this site has said and knows decided is written anew",
+			s.revision, revision)
+	}
+	s.revision, s.cluster = revision, cluster
+	s.stats.Ignored += unknown
+	others.follow(s.tally, now)
+	s.tally = others
+	s.roll.loaded(beat, votes, revision, now)
+	s.decisions.loaded(overrides, lets, revision, setBack)
+	s.refusal()
+	signal(s.told)
+	return revision, nil
+}
+
+// split takes a key apart. Of what is none of ours the folder is empty.
+func (s *Share) split(key []byte) (folder, site, word string) {
+	rest := strings.TrimPrefix(string(key), s.config.Prefix)
+	folder, word, _ = strings.Cut(rest, "/")
+	switch folder += "/"; folder {
+	case inOverrides, inLetback:
+		return folder, "", word
+	case inSites:
+		site, word = word, ""
+	case inVotes:
+		site, word, _ = strings.Cut(word, "/")
+	}
+	if !plain(site) {
+		return "", "", ""
+	}
+	return folder, site, word
+}
+
+// watch follows etcd from a revision on, until that ends.
+func (s *Share) watch(ctx context.Context, c *clientv3.Client, revision int64) error {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	responses := c.Watch(ctx, s.config.Prefix, clientv3.WithPrefix(), clientv3.WithRev(revision), clientv3.WithProgressNotify())
+	quiet, steady := time.NewTimer(silence), time.After(settling)
+	defer quiet.Stop()
+	for {
+		select {
+		case r, ok := <-responses:
+			switch {
+			case !ok:
+				return errors.New("the watch has ended")
+			case r.Err() != nil:
+				return r.Err()
+			}
+			for len(r.Events) > 0 { // one transaction after the other, so that nobody sees half of one
+				n := slices.IndexFunc(r.Events, func(e *clientv3.Event) bool { return e.Kv.ModRevision != r.Events[0].Kv.ModRevision })
+				if n < 0 {
+					n = len(r.Events)
+				}
+				s.apply(r.Events[:n])
+				r.Events = r.Events[n:]
+				quiet.Reset(silence)
+			}
+			signal(s.told)
+		case <-steady:
+			s.steady()
+		case <-quiet.C:
+			return fmt.Errorf("not a word in %s", silence)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// apply takes what one transaction has changed.
+func (s *Share) apply(events []*clientv3.Event) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range events {
+		value := e.Kv.Value
+		if e.Type == mvccpb.DELETE {
+			value = nil
+		} else if value == nil {
+			value = []byte{} // an empty value is one, though none of ours
+		}
+		switch folder, site, word := s.split(e.Kv.Key); {
+		case folder == inSites && site == s.config.Site:
+			s.roll.beats(string(value), e.Kv.ModRevision, now)
+			s.refusal()
+			signal(s.wake)
+		case folder == inSites && value == nil:
+			s.tally.gone(site)
+		case folder == inSites:
+			s.tally.beats(site, value, now)
+		case folder == inVotes && site == s.config.Site:
+			if s.roll.says(word, string(value), e.Kv.ModRevision) {
+				signal(s.wake)
+			}
+		case folder == inVotes:
+			s.tally.says(site, word, value)
+		case folder == inOverrides:
+			s.decisions.decided(word, value)
+		case folder == inLetback:
+			s.decisions.letBack(word, value)
+		default:
+			s.stats.Ignored++
+		}
+	}
+	s.revision = max(s.revision, events[0].Kv.ModRevision)
+	s.decisions.reached(events[0].Kv.ModRevision)
+}
+
+// refusal sees whether another process has our name.
+func (s *Share) refusal() {
+	before := s.stats.Refused
+	s.stats.Refused = ""
+	if !s.roll.held && s.roll.alive {
+		s.stats.Refused = fmt.Sprintf("site name %s is used by another process", s.config.Site)
+	}
+	switch {
+	case s.stats.Refused == before:
+	case before == "":
+		s.log.Warningf("The votes of this process are not shared: %s", s.stats.Refused)
+	default:
+		s.log.Infof("The site name %s is free", s.config.Site)
+	}
+}
+
+// errOther is that a transaction was not the next.
+var errOther = errors.New("the heartbeat of our site is not the one that was written last")
+
+// write writes what is due, until something goes wrong.
+func (s *Share) write(ctx context.Context, c *clientv3.Client) error {
+	defer func() { s.release() }()
+	kept, err := s.keep(ctx, c)
+	if err != nil {
+		return err
+	}
+	for next := time.Now(); ; {
+		if err := s.writeDecisions(ctx, c); err != nil {
+			return err
+		}
+		now := time.Now()
+		s.mu.Lock()
+		due := s.roll.due()
+		s.mu.Unlock()
+		if due.Before(next) {
+			due = next
+		}
+		if due.After(now) {
+			select {
+			case <-time.After(due.Sub(now)):
+			case <-s.wake:
+			case _, ok := <-kept:
+				if !ok {
+					kept = nil // the next transaction finds out what that means
+				}
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			continue
+		}
+		full, err := s.writeVotes(ctx, c, &kept)
+		if err != nil {
+			return err
+		}
+		if next = now.Add(pace); full {
+			next = now
+		}
+	}
+}
+
+// keep has the lease kept alive.
+func (s *Share) keep(ctx context.Context, c *clientv3.Client) (<-chan *clientv3.LeaseKeepAliveResponse, error) {
+	s.release()
+	if s.lease == 0 {
+		return nil, nil
+	}
+	ctx, s.release = context.WithCancel(ctx)
+	return c.KeepAlive(ctx, s.lease)
+}
+
+// writeVotes writes one batch, and says whether it was a full one.
+func (s *Share) writeVotes(ctx context.Context, c *clientv3.Client, kept *<-chan *clientv3.LeaseKeepAliveResponse) (full bool, err error) {
+	s.mu.Lock()
+	b := s.roll.next()
+	s.mu.Unlock()
+
+	call, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if b.sweep { // the lease is as new as the rest
+		lease, err := c.Grant(call, leaseTTL)
+		if err != nil {
+			return false, err
+		}
+		s.lease = lease.ID
+		if *kept, err = s.keep(ctx, c); err != nil {
+			return false, err
+		}
+	}
+	at, votes := s.config.Prefix+inSites+s.config.Site, s.config.Prefix+inVotes+s.config.Site+"/"
+	puts := []clientv3.Op{clientv3.OpPut(at, b.beat, clientv3.WithLease(s.lease))}
+	if b.sweep {
+		puts = append(puts, clientv3.OpDelete(votes, clientv3.WithPrefix()))
+	}
+	for about, value := range b.puts {
+		puts = append(puts, clientv3.OpPut(votes+about.String(), value, clientv3.WithLease(s.lease)))
+	}
+	for _, about := range b.drops {
+		puts = append(puts, clientv3.OpDelete(votes+about.String()))
+	}
+	before := clientv3.Compare(clientv3.Value(at), "=", b.before)
+	if b.before == "" {
+		before = clientv3.Compare(clientv3.CreateRevision(at), "=", 0)
+	}
+	began := time.Now()
+	r, err := c.Txn(call).If(before).Then(puts...).Commit()
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.roll.lost()
+		return !b.sweep, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if !r.Succeeded {
+		return false, errOther
+	}
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.roll.done(b, r.Header.Revision, now)
+	s.refusal()
+	s.wrote(len(puts), r.Header.Revision, now.Sub(began))
+	return b.sweep || len(puts) == ops, nil
+}
+
+// wrote counts a transaction.
+func (s *Share) wrote(keys int, revision int64, took time.Duration) {
+	s.stats.Batches++
+	s.stats.Writes += uint64(keys) // #nosec G115 -- a length
+	s.stats.Latency = took
+	s.revision = max(s.revision, revision)
+}
+
+// writeDecisions writes what operators have decided here.
+func (s *Share) writeDecisions(ctx context.Context, c *clientv3.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		s.mu.Lock()
+		overrides, lets := s.decisions.next()
+		s.mu.Unlock()
+		if len(overrides)+len(lets) == 0 {
+			return nil
+		}
+		var puts []clientv3.Op
+		for about, w := range overrides {
+			key := s.config.Prefix + inOverrides + about.String()
+			if w.override == nil {
+				puts = append(puts, clientv3.OpDelete(key))
+			} else {
+				puts = append(puts, clientv3.OpPut(key, text(decision{format, *w.override})))
+			}
+		}
+		if len(lets) > 0 {
+			lease, err := c.Grant(ctx, letbackTTL)
+			if err != nil {
+				return err
+			}
+			for about, l := range lets {
+				puts = append(puts, clientv3.OpPut(s.config.Prefix+inLetback+about.String(), text(l), clientv3.WithLease(lease.ID)))
+			}
+		}
+		began := time.Now()
+		r, err := c.Txn(ctx).Then(puts...).Commit()
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.decisions.done(overrides, lets, r.Header.Revision)
+		s.wrote(len(puts), r.Header.Revision, time.Since(began))
+		s.mu.Unlock()
+	}
+}

@@ -1,0 +1,234 @@
+// Package share tells other sites what this one sees of its targets, and what its operators have decided, over etcd; and
+// it tells this one what the others say.
+//
+// Nobody waits for etcd but etcd's own goroutines: what is said is written when it can be, what the others say is in
+// memory, and is forgotten when it is no longer fresh. Whoever is alone goes by his own.
+package share
+
+import (
+	"context"
+	"crypto/rand"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/coredns-failover/failover/plugin/override"
+	"github.com/coredns-failover/failover/plugin/quorum"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Key is a question and the target that is asked.
+type Key struct {
+	Question string
+	Target   netip.AddrPort
+}
+
+// Heard is told what comes from the other sites. Its methods are called one after the other, and not within Open or
+// Close. They must not wait for long, and not for Close.
+type Heard interface {
+	// Voted says that votes about these have come, changed or gone; nil: about anything.
+	Voted(keys []Key)
+
+	// Decided has the overrides of all sites: once they are known, and whenever they are others than before, by
+	// whomever.
+	Decided(all []override.Override)
+
+	// LetBack says that somebody at another site has let a member back.
+	LetBack(pool, member string)
+}
+
+// Logger is where a Share says what people have to know.
+type Logger interface {
+	Infof(format string, v ...any)
+	Warningf(format string, v ...any)
+}
+
+// Site is a voter.
+type Site struct {
+	Name  string
+	Ours  bool
+	Fresh bool      // its votes count; of ours: they are known to etcd
+	Votes int       // how many it has
+	Seen  time.Time // when it was seen alive; zero: never
+}
+
+// Stats say how it goes.
+type Stats struct {
+	Connected bool          // what the others say comes as they say it
+	Refused   string        // why our votes are not written although they could be; "": nothing speaks against it
+	Errors    uint64        // connections that have failed or ended
+	Ignored   uint64        // keys and values that were none of ours, corrupt or too large
+	Writes    uint64        // keys that were written or deleted
+	Batches   uint64        // transactions
+	Latency   time.Duration // of the last transaction
+}
+
+// Share is the connection to the other sites. Its methods may be called by any number of goroutines at once; only Close
+// waits for anybody.
+type Share struct {
+	config Config
+	heard  Heard
+	log    Logger
+
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	wake   chan struct{} // there is something to write
+	told   chan struct{} // there is something to tell
+
+	mu        sync.RWMutex // guards all of these, and is never held over a call to etcd or to heard
+	tally     *tally
+	roll      *roll
+	decisions *decisions
+	stats     Stats
+	revision  int64  // the latest that etcd is known to have had
+	cluster   uint64 // etcd's own name for itself
+
+	// These are the connection's alone.
+	lease   clientv3.LeaseID // that all keys of our site hang on; 0: none
+	release context.CancelFunc
+	trouble trouble
+}
+
+// Open begins to share. It returns at once, and retries for ever: that etcd is away is no error. The configuration is
+// one that Check has found good.
+func Open(c Config, h Heard, log Logger) *Share {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Share{
+		heard:     h,
+		log:       log,
+		cancel:    cancel,
+		wake:      make(chan struct{}, 1),
+		told:      make(chan struct{}, 1),
+		tally:     newTally(),
+		roll:      newRoll(rand.Text()),
+		decisions: newDecisions(),
+		release:   func() {},
+	}
+	s.config, _ = c.complete() // the error is Check's
+	s.wg.Go(func() { s.connect(ctx) })
+	s.wg.Go(func() { s.tell(ctx) })
+	return s
+}
+
+// Close removes the keys of our site, if that takes no longer than a second, and ends all that Open has begun.
+func (s *Share) Close() {
+	s.cancel()
+	s.wg.Wait()
+}
+
+// Cast is our vote about a target. The same again costs next to nothing, and its words alone are nothing new. Unknown is
+// no vote.
+func (s *Share) Cast(k Key, v quorum.Vote) {
+	s.mu.Lock()
+	changed := s.roll.cast(k, v)
+	s.mu.Unlock()
+	if changed {
+		signal(s.wake)
+	}
+}
+
+// Withdraw is that nobody here asks a target any more.
+func (s *Share) Withdraw(k Key) { s.Cast(k, quorum.Vote{}) }
+
+// Votes are the fresh votes of the other sites about a target, by name; nil: there are none.
+func (s *Share) Votes(k Key) []quorum.Vote {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.tally.votes(k, time.Now())
+}
+
+// Override decides for all sites. While etcd is away it is for this one alone. Of two who decide at once the later counts.
+func (s *Share) Override(o override.Override) { s.decide(o.Target, &o) }
+
+// Clear takes a decision back, at all sites.
+func (s *Share) Clear(t override.Target) { s.decide(t, nil) }
+
+func (s *Share) decide(t override.Target, o *override.Override) {
+	s.mu.Lock()
+	s.decisions.put(t, o)
+	s.mu.Unlock()
+	signal(s.wake)
+	signal(s.told)
+}
+
+// Let lets a member back at all sites; at this one it is for the caller to do that.
+func (s *Share) Let(pool, member string) {
+	s.mu.Lock()
+	s.decisions.let(letBack{format, pool, member, rand.Text()})
+	s.mu.Unlock()
+	signal(s.wake)
+}
+
+// Sites are all that have voted lately, ours before the others, which are in the order of their names.
+func (s *Share) Sites() []Site {
+	now := time.Now()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	ours := Site{
+		Name:  s.config.Site,
+		Ours:  true,
+		Fresh: s.roll.held && now.Sub(s.roll.beaten) < fresh,
+		Votes: len(s.roll.votes),
+		Seen:  s.roll.beaten,
+	}
+	return append([]Site{ours}, s.tally.list(now)...)
+}
+
+// Stats say how it goes.
+func (s *Share) Stats() Stats {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	stats := s.stats
+	stats.Ignored += s.tally.ignored + s.roll.ignored + s.decisions.ignored
+	return stats
+}
+
+// maxKeys is how many keys are told one by one.
+const maxKeys = 1000
+
+// tell tells what there is to tell.
+func (s *Share) tell(ctx context.Context) {
+	decided := "" // as told last
+	for {
+		s.mu.Lock()
+		keys, any, next := s.tally.news(time.Now())
+		all, changed := s.decisions.news()
+		back := s.decisions.back
+		s.decisions.back = nil
+		s.mu.Unlock()
+
+		if any && len(keys) > maxKeys {
+			keys = nil
+		}
+		if any {
+			s.heard.Voted(keys)
+		}
+		if now := text(all); changed && now != decided {
+			decided = now
+			s.heard.Decided(all)
+		}
+		for _, l := range back {
+			s.heard.LetBack(l.Pool, l.Member)
+		}
+
+		var timer <-chan time.Time
+		if !next.IsZero() {
+			timer = time.After(time.Until(next))
+		}
+		select {
+		case <-s.told:
+		case <-timer:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// signal never waits: one who is to be woken already has not to be woken twice.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,166 @@
+package share
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/override"
+	"github.com/coredns-failover/failover/plugin/quorum"
+)
+
+// What etcd has, below the prefix:
+//
+//	sites/SITE         beat, the heartbeat of a site
+//	votes/SITE/ID      ballot, one vote of it
+//	overrides/ID       decision
+//	letback/ID         letBack
+//
+// ID is of what the value is about, which is in the value in full.
+const (
+	inSites     = "sites/"
+	inVotes     = "votes/"
+	inOverrides = "overrides/"
+	inLetback   = "letback/"
+)
+
+// format is in every value. A value of another format is of a version to come, and is none to this one.
+const format = 1
+
+const (
+	maxValue = 8 << 10 // bytes; ours are of some hundred
+	maxWhy   = 500     // bytes, as for the reason of an override
+	maxSites = 99      // as many as a quorum can count
+)
+
+// id is what a value is about, in short.
+type id [16]byte
+
+func idOf(words ...string) id {
+	var b [256]byte
+	text := b[:0]
+	for _, w := range words {
+		text = append(append(text, w...), '\n')
+	}
+	sum := sha256.Sum256(text)
+	return id(sum[:])
+}
+
+func (k Key) id() id { return idOf(k.Question, k.Target.String()) }
+
+func targetID(t override.Target) id { return idOf(t.Pool, t.Member, strings.ToLower(t.Label)) }
+
+func (i id) String() string { return hex.EncodeToString(i[:]) }
+
+// parseID reads what String has written.
+func parseID(word string) (i id, ok bool) {
+	if len(word) != 2*len(i) || strings.ToLower(word) != word {
+		return i, false
+	}
+	_, err := hex.Decode(i[:], []byte(word))
+	return i, err == nil
+}
+
+// beat is the heartbeat of a site. Each transaction about its votes writes it anew, so whoever has the latest beat has
+// the votes that go with it.
+type beat struct {
+	Format   int    `json:"format"`
+	Instance string `json:"instance"` // of the process, random
+	Counter  uint64 `json:"counter"`  // of beats
+	Votes    int    `json:"votes"`    // with fewer of this instance than these, some are still to come
+}
+
+func parseBeat(value []byte) (b beat, ok bool) {
+	return b, parse(value, &b) && b.Format == format && plain(b.Instance) && b.Votes >= 0
+}
+
+// ballot is a vote as etcd has it.
+type ballot struct {
+	Format   int    `json:"format"`
+	Instance string `json:"instance"`
+	Question string `json:"question"`
+	Target   string `json:"target"`
+	Status   string `json:"status"`
+	Back     bool   `json:"back,omitempty"`
+	Why      string `json:"why,omitempty"`
+}
+
+// said is a vote that has been read.
+type said struct {
+	key      Key
+	vote     quorum.Vote
+	instance string
+}
+
+func parseBallot(value []byte, site string, want id) (s said, ok bool) {
+	var b ballot
+	if !parse(value, &b) || b.Format != format || len(b.Why) > maxWhy {
+		return s, false
+	}
+	s = said{Key{Question: b.Question}, quorum.Vote{Voter: site, Back: b.Back, Why: b.Why}, b.Instance}
+	switch b.Status {
+	case monitor.Up.String():
+		s.vote.Status = monitor.Up
+	case monitor.Down.String():
+		s.vote.Status = monitor.Down
+	default:
+		return s, false
+	}
+	var err error
+	s.key.Target, err = netip.ParseAddrPort(b.Target)
+	return s, err == nil && s.key.id() == want
+}
+
+func ballotOf(k Key, v quorum.Vote, instance string) string {
+	if len(v.Why) > maxWhy {
+		v.Why = strings.ToValidUTF8(v.Why[:maxWhy-utf8.UTFMax], "")
+	}
+	return text(ballot{format, instance, k.Question, k.Target.String(), v.Status.String(), v.Back, v.Why})
+}
+
+// decision is an override as etcd has it.
+type decision struct {
+	Format int `json:"format"`
+	override.Override
+}
+
+func parseDecision(value []byte, want id) (override.Override, bool) {
+	var d decision
+	if !parse(value, &d) || d.Format != format {
+		return d.Override, false
+	}
+	return d.Override, d.Check() == nil && targetID(d.Target) == want
+}
+
+// letBack is that somebody has let a member back. It is an event, which Nonce tells from another of the same member.
+type letBack struct {
+	Format int    `json:"format"`
+	Pool   string `json:"pool"`
+	Member string `json:"member"`
+	Nonce  string `json:"nonce"`
+}
+
+func parseLetBack(value []byte, want id) (l letBack, ok bool) {
+	return l, parse(value, &l) && l.Format == format && plain(l.Nonce) && idOf(l.Pool, l.Member) == want
+}
+
+func parse(value []byte, into any) bool {
+	return len(value) <= maxValue && json.Unmarshal(value, into) == nil
+}
+
+func text(value any) string {
+	b, err := json.Marshal(value)
+	if err != nil {
+		panic(err) // strings, numbers and times of this century
+	}
+	return string(b)
+}
+
+// plain says whether a name can be one part of a key.
+func plain(name string) bool {
+	return name != "" && len(name) <= 63 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") == ""
+}
