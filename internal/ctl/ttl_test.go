@@ -42,7 +42,7 @@ func TestTTLAgrees(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	any := func(words ...string) string { return words[rnd.IntN(len(words))] }
 	told := make(map[string]int)
-	for range 20_000 {
+	for range 5_000 {
 		hold := time.Duration(rnd.IntN(3)) * 10 * time.Second
 		p := pool.Pool{Min: pool.Min{Count: 1 + rnd.IntN(2)}, Hold: hold, MinTTL: 5 * time.Second, MaxTTL: time.Duration(6+rnd.IntN(60)) * time.Second}
 		d := &status.Pool{
