@@ -14,7 +14,7 @@ SECONDS     ?= 120
 FUZZTIME    ?= 1m
 BENCH       ?= .
 
-# The month the manual page shows. It moves with a release, never with the clock:
+# The month the manual pages show. It moves with a release, never with the clock:
 # the same README.md must make the same page.
 MAN_DATE := 2026-11-01
 
@@ -31,6 +31,7 @@ all: build
 .PHONY: build
 build:
 	$(PLAIN) go build -ldflags='$(LDFLAGS)' -o coredns ./cmd/coredns
+	$(PLAIN) go build -ldflags='$(LDFLAGS)' -o failoverctl ./cmd/failoverctl
 
 # Everything is compiled before the first test starts, so that no test's clock runs while the
 # compiler has the processors.
@@ -119,24 +120,33 @@ bench:
 demo:
 	@$(PLAIN) go run ./cmd/demo
 
-# The manual page is README.md from its first section on, under the header CoreDNS gives its own. mmark
-# does not know that a backslash means something to man; \e is one that is meant to be seen.
+# A manual page is a README.md from its first section on, under the header CoreDNS gives its own. mmark
+# does not know that a backslash means something to man; \e is one that is meant to be seen. Each page, and the
+# README.md that makes it:
+MANPAGES := coredns-failover.7:README.md failoverctl.1:cmd/failoverctl/README.md
+
 define MANPAGE
-{ printf '%%%%%%\n title = "coredns-failover 7"\n area = "CoreDNS"\n workgroup = "CoreDNS Plugins"\n'; \
-  printf ' date = %sT00:00:00Z\n%%%%%%\n\n' '$(MAN_DATE)'; \
-  sed -n '/^## Name/,$$p' README.md | sed 's/\\/\\e/g'; } | $(TOOL) mmark -man
+manpage() { \
+    local title="$${1%.*} $${1##*.}"; \
+    { printf '%%%%%%\n title = "%s"\n area = "CoreDNS"\n workgroup = "CoreDNS Plugins"\n' "$$title"; \
+      printf ' date = %sT00:00:00Z\n%%%%%%\n\n' '$(MAN_DATE)'; \
+      sed -n '/^## Name/,$$p' "$$2" | sed 's/\\/\\e/g'; } | $(TOOL) mmark -man; \
+}
 endef
 
 .PHONY: man
 man:
-	mkdir -p man
-	$(MANPAGE) > man/coredns-failover.7
+	@$(MANPAGE); mkdir -p man; \
+	for page in $(MANPAGES); do manpage "$${page%%:*}" "$${page#*:}" > "man/$${page%%:*}"; done
 
 .PHONY: man-check
 man-check:
-	@$(MANPAGE) | diff -u man/coredns-failover.7 - || \
-	    { echo "man/coredns-failover.7 is not what README.md makes: run 'make man'" >&2; exit 1; }
+	@$(MANPAGE); \
+	for page in $(MANPAGES); do \
+	    manpage "$${page%%:*}" "$${page#*:}" | diff -u "man/$${page%%:*}" - || \
+	        { echo "man/$${page%%:*} is not what $${page#*:} makes: run 'make man'" >&2; exit 1; }; \
+	done
 
 .PHONY: clean
 clean:
-	rm -rf coredns image test/kubernetes/kube-apiserver
+	rm -rf coredns failoverctl image test/kubernetes/kube-apiserver

@@ -67,6 +67,7 @@ type config struct {
 	authority
 	tierAt   []position          // of each tier
 	said     map[string]property // the properties of this directive, the latest of each word
+	defaults map[string]property // those of the server block's defaults
 	position position
 }
 
@@ -406,7 +407,7 @@ func (c *config) arguments(d directive, zones []string, taken map[string]positio
 
 // read applies the properties of a directive.
 func (c *config) read(d directive) error {
-	c.said = make(map[string]property)
+	c.defaults, c.said = c.said, make(map[string]property)
 	for _, p := range d.properties {
 		known, ok := properties[p.word]
 		if p.word == "failover" {

@@ -38,6 +38,7 @@ type registry struct {
 	mu          sync.Mutex // guards all below
 	generations []*generation
 	reloading   *generation // the one whose reload has begun and not ended
+	opening     *generation // the one that opens its listeners and has not started; nil: there is none
 }
 
 // generation is everything that one Corefile asks of this plugin: the pools of all its server blocks.
@@ -137,6 +138,7 @@ func (r *registry) serial(key zoneKey) *serial {
 func (g *generation) start() {
 	process.mu.Lock()
 	process.generations = append(process.generations, g)
+	process.opening = nil
 	replaces := g.replaces
 	process.mu.Unlock()
 
@@ -277,9 +279,14 @@ func (r *registry) isLast(g *generation) bool {
 	return len(r.generations) == 1 && r.generations[0] == g
 }
 
-// forget takes a generation out, and with the last one what operators have decided: the state file has it.
+// forget takes a generation out, and with the last one what operators have decided: the state file has it. One that has
+// never started, because somebody has dropped its instance, leaves nothing behind.
 func (r *registry) forget(g *generation) {
 	r.mu.Lock()
+	if !slices.Contains(r.generations, g) {
+		r.mu.Unlock()
+		return
+	}
 	r.generations = slices.DeleteFunc(r.generations, func(o *generation) bool { return o == g })
 	forgetSeries(g, r.generations)
 	none := len(r.generations) == 0

@@ -250,6 +250,21 @@ func (o *operation) open() error {
 	return nil
 }
 
+// open begins to listen where a generation that is about to start wants to be heard.
+func (r *registry) open(g *generation) error {
+	r.mu.Lock()
+	r.opening = g
+	r.mu.Unlock()
+	err := g.operation.open()
+	if err != nil {
+		r.mu.Lock()
+		r.opening = nil
+		r.mu.Unlock()
+		r.settle() // what has been opened already
+	}
+	return err
+}
+
 // settle has that hold which the generations that there are say of the operation; of two the one that has been there
 // for longer.
 func (r *registry) settle() {
@@ -259,6 +274,9 @@ func (r *registry) settle() {
 	var all operation
 	for _, g := range r.generations {
 		all.join(&g.operation)
+	}
+	if r.opening != nil {
+		all.join(&r.opening.operation)
 	}
 	r.mu.Unlock()
 	r.listeners.Settle(all.places())

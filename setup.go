@@ -30,6 +30,9 @@ func setup(c *caddy.Controller) error {
 	if err := all.generation.join(&configs[0].operation); err != nil {
 		return plugin.Error("failover", err)
 	}
+	if all.plan != nil {
+		all.plan.add(all, c, server, configs)
+	}
 	key := all.key(c.ServerBlockKeys)
 	b := newBlock(all.generation, configs, zones, key)
 	ofPools := b.bypass
@@ -100,9 +103,20 @@ func parse(c *caddy.Controller) ([]directive, error) {
 // corefile is what the server blocks of one Corefile share while it is being set up.
 type corefile struct {
 	generation *generation
-	blocks     []func() error     // what is left to check when all plugins are known
+	blocks     []func() error     // see check
 	keys       map[string]int     // how many server blocks have the same keys
 	places     map[place]position // that updates write to
+	plan       *Plan              // nil: it is going to be started
+}
+
+// check looks at what only shows when all plugins are known.
+func (all *corefile) check() error {
+	for _, check := range all.blocks {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // corefileKey is where a corefile is kept in its instance.
@@ -118,19 +132,16 @@ func corefileOf(c *caddy.Controller) *corefile {
 		return all
 	}
 	g := process.newGeneration()
-	all := &corefile{generation: g, keys: make(map[string]int), places: make(map[place]position)}
+	all := &corefile{generation: g, keys: make(map[string]int), places: make(map[place]position), plan: planning.now.Load()}
 	c.Set(corefileKey{}, all)
 
 	c.OnFirstStartup(func() error { g.first = true; return nil })
 	c.OnStartup(func() error {
-		for _, check := range all.blocks {
-			if err := check(); err != nil {
-				return err
-			}
+		if err := all.check(); err != nil {
+			return err
 		}
 		watchOthers()
-		if err := g.operation.open(); err != nil {
-			process.settle() // what has been opened already
+		if err := process.open(g); err != nil {
 			return plugin.Error("failover", err)
 		}
 		g.start()

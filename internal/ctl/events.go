@@ -1,0 +1,125 @@
+package ctl
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/coredns-failover/failover/plugin/status"
+)
+
+func eventsFlags(fs *flag.FlagSet, o *options) {
+	fs.BoolVar(&o.follow, "follow", false, "go on with what happens from now on")
+}
+
+// events lists what has happened, and goes on with what happens.
+func events(ctx context.Context, s *session) error {
+	c, err := s.client()
+	if err != nil {
+		return err
+	}
+	var query url.Values
+	if len(s.args) > 0 {
+		query = url.Values{"pool": {fqdn(s.args[0])}}
+	}
+	var list struct {
+		Events []status.Event `json:"events"`
+	}
+	if err := c.get(ctx, "events", query, &list); err != nil {
+		return err
+	}
+	if !s.follow {
+		if s.output == "json" {
+			return s.say.json(list)
+		}
+		for i := range list.Events {
+			s.say.event(&list.Events[i])
+		}
+		return nil
+	}
+	last := ""
+	for i := range list.Events {
+		last = list.Events[i].ID
+		if err := s.event(&list.Events[i]); err != nil {
+			return err
+		}
+	}
+	return s.followEvents(ctx, c, query, last)
+}
+
+// followEvents writes each event as it comes.
+func (s *session) followEvents(ctx context.Context, c *client, query url.Values, last string) error {
+	return c.follow(ctx, query, last, s.lost, func(m message) error {
+		switch m.event {
+		case "reset":
+			fmt.Fprintln(s.Err, "failoverctl: the server has begun anew; what happened meanwhile is not known")
+		case "transition", "answer", "override":
+			var e status.Event
+			if err := json.Unmarshal(m.data, &e); err != nil {
+				return fmt.Errorf("an event of %s cannot be read: %w", c.word, err)
+			}
+			return s.event(&e)
+		}
+		return s.say.err
+	})
+}
+
+// lost tells of a stream that has ended.
+func (s *session) lost(err error) {
+	fmt.Fprintln(s.Err, "failoverctl:", legible(err.Error())+"; trying again")
+}
+
+// event writes an event in one line.
+func (s *session) event(e *status.Event) error {
+	if s.output == "json" {
+		if err := s.say.jsonLine(e); err != nil {
+			return err
+		}
+	} else {
+		s.say.event(e)
+	}
+	return s.say.err
+}
+
+// event writes an event in one line, like the server's log.
+func (p *printer) event(e *status.Event) {
+	pool := e.Pool
+	if e.View != "" {
+		pool += " (view " + e.View + ")"
+	}
+	p.printf("%s  ", p.at(e.At))
+	switch e.Kind {
+	case "transition":
+		p.printf("%s %s: %s -> %s", pool, e.Member, e.From, statusText(e.To))
+		if e.Why != "" {
+			p.printf(" (%s)", e.Why)
+		}
+		if e.Answer != "" {
+			p.printf("; now answering %s", e.Answer)
+		}
+	case "answer":
+		p.printf("%s now answering %s", pool, e.Answer)
+		if e.Why != "" {
+			p.printf(" (%s)", e.Why)
+		}
+	case "override":
+		p.printf("%s", styled(yellow, e.Change))
+		if o := e.Override; o != nil {
+			p.printf(" %s: %s", o.Target.String(), o.String())
+		}
+		if e.Answer != "" {
+			p.printf("; %s", strings.TrimSpace(pool+" now answering "+e.Answer))
+		}
+	default:
+		p.printf("%s %s", e.Kind, pool)
+	}
+	p.printf("\n")
+}
+
+// statusText is a member's status in its colour.
+func statusText(s string) text {
+	return styled(map[string]string{"up": green, "down": red, "unknown": yellow}[s], s)
+}
