@@ -37,6 +37,7 @@ type registry struct {
 	mu          sync.Mutex // guards all below
 	generations []*generation
 	reloading   *generation // the one whose reload has begun and not ended
+	index       *index      // of the generations that answer; nil: to be made anew
 }
 
 // generation is everything that one Corefile asks of this plugin: the pools of all its server blocks.
@@ -135,7 +136,7 @@ func (r *registry) serial(key zoneKey) *serial {
 // any longer.
 func (g *generation) start() {
 	process.mu.Lock()
-	process.generations = append(process.generations, g)
+	process.generations, process.index = append(process.generations, g), nil
 	replaces := g.replaces
 	process.mu.Unlock()
 
@@ -273,7 +274,7 @@ func (r *registry) isLast(g *generation) bool {
 // forget takes a generation out, and with the last one what operators have decided: the state file has it.
 func (r *registry) forget(g *generation) {
 	r.mu.Lock()
-	r.generations = slices.DeleteFunc(r.generations, func(o *generation) bool { return o == g })
+	r.generations, r.index = slices.DeleteFunc(r.generations, func(o *generation) bool { return o == g }), nil
 	forgetSeries(g, r.generations)
 	none := len(r.generations) == 0
 	r.mu.Unlock()
@@ -330,7 +331,7 @@ func (g *generation) reloading() bool {
 func (g *generation) successors() []*generation {
 	process.mu.Lock()
 	defer process.mu.Unlock()
-	process.reloading = nil
+	process.reloading, process.index = nil, nil
 	var next []*generation
 	for _, o := range process.generations {
 		if o.replaces == g {

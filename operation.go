@@ -184,7 +184,9 @@ func (r *registry) settle() {
 		all.join(&g.operation)
 	}
 	r.mu.Unlock()
-	r.listeners.Settle(all.places())
+	if err := r.listeners.Settle(all.places()); err != nil {
+		log.Warningf("Status: %v", err)
+	}
 	r.watched(len(all.listens) > 0)
 }
 

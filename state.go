@@ -200,7 +200,7 @@ func (r *registry) collect() *stateDocument {
 		}
 		d.Questions[i].Targets = append(d.Questions[i].Targets, t)
 	})
-	for _, v := range r.shown() {
+	for _, v := range r.shown().all {
 		if p, ok := v.keep(); ok {
 			d.Pools = append(d.Pools, p)
 		}

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -111,8 +113,9 @@ func (ls *Listeners) Open(l Listen) error {
 	return nil
 }
 
-// Settle closes what is open beside these, and has their options hold.
-func (ls *Listeners) Settle(all []Listen) {
+// Settle closes what is open beside these, and has their options hold. The error is that of a socket that has not got
+// its new mode.
+func (ls *Listeners) Settle(all []Listen) (err error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	for address, n := range ls.open {
@@ -122,10 +125,15 @@ func (ls *Listeners) Settle(all []Listen) {
 			continue
 		}
 		l := all[i]
-		if before := n.options.Swap(&l); l.IsSocket() && before.Mode != l.Mode {
-			os.Chmod(l.path(), l.Mode)
+		if l.IsSocket() && n.options.Load().Mode != l.Mode && n.isThere() {
+			if e := os.Chmod(l.path(), l.Mode); e != nil {
+				err = errors.Join(err, e)
+				l.Mode = n.options.Load().Mode // so that it is tried again
+			}
 		}
+		n.options.Store(&l)
 	}
+	return err
 }
 
 // Opened are the addresses that are listened at.
@@ -209,13 +217,18 @@ func (ls *Listeners) close(address string) {
 		n.server.Close()
 	}
 	<-n.done
+	if n.isThere() {
+		os.Remove(n.options.Load().path())
+	}
+}
+
+// isThere says whether a socket is still where it was made, and not somebody else's in its place.
+func (n *listening) isThere() bool {
 	if n.file == nil {
-		return
+		return false
 	}
-	path := n.options.Load().path()
-	if now, err := os.Lstat(path); err == nil && os.SameFile(now, n.file) {
-		os.Remove(path)
-	}
+	now, err := os.Lstat(n.options.Load().path())
+	return err == nil && os.SameFile(now, n.file)
 }
 
 // listenSocket listens at a unix socket that has its mode from the first moment: it is made beside its place, and then
@@ -225,9 +238,12 @@ func listenSocket(path string, mode fs.FileMode) (net.Listener, fs.FileInfo, err
 		if known.Mode().Type() != fs.ModeSocket {
 			return nil, nil, fmt.Errorf("%s is there and is no socket", path)
 		}
-		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c, err := net.DialTimeout("unix", path, time.Second)
+		if err == nil {
 			c.Close()
-			return nil, nil, fmt.Errorf("%s is in use by another process", path)
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) { // which it is where nobody listens, and not where we may not ask
+			return nil, nil, cmp.Or(err, fmt.Errorf("%s is in use by another process", path))
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
