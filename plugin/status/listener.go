@@ -121,7 +121,8 @@ func (ls *Listeners) Settle(all []Listen) (err error) {
 	for address, n := range ls.open {
 		i := slices.IndexFunc(all, func(l Listen) bool { return l.Address == address })
 		if i < 0 {
-			ls.close(address)
+			delete(ls.open, address)
+			n.close()
 			continue
 		}
 		l := all[i]
@@ -161,8 +162,14 @@ func (ls *Listeners) listen(l Listen) (*listening, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.serve(ls.Server)
+	return n, nil
+}
+
+// serve begins to serve, in a goroutine that ends with the listener.
+func (n *listening) serve(s *Server) {
 	n.server = &http.Server{
-		Handler:           ls.Server.handler(),
+		Handler:           s.handler(),
 		ReadHeaderTimeout: patience,
 		ReadTimeout:       2 * patience,
 		WriteTimeout:      6 * patience, // a document of many pools may be large; streams set their own
@@ -175,7 +182,6 @@ func (ls *Listeners) listen(l Listen) (*listening, error) {
 		defer close(n.done)
 		n.server.Serve(secured{netutil.LimitListener(n.Listener, maxConnections), n})
 	}()
-	return n, nil
 }
 
 // discard takes what is logged to nowhere.
@@ -206,10 +212,8 @@ func (s secured) Accept() (net.Conn, error) {
 	}), nil
 }
 
-// close ends one listener and waits for what it serves, but not for longer than patience.
-func (ls *Listeners) close(address string) {
-	n := ls.open[address]
-	delete(ls.open, address)
+// close ends a listener and waits for what it serves, but not for longer than patience.
+func (n *listening) close() {
 	close(n.closing)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

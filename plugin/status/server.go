@@ -52,13 +52,14 @@ func contentPolicy(page string) string {
 		"; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// handler has the routes, behind what keeps other web pages out.
-func (s *Server) handler() http.Handler {
-	mux := http.NewServeMux()
-	for _, route := range []struct {
-		path    string
-		methods map[string]http.HandlerFunc
-	}{
+// route is a path, and what is done for each method.
+type route struct {
+	path    string
+	methods map[string]http.HandlerFunc
+}
+
+func (s *Server) routes() []route {
+	return []route{
 		{"/{$}", map[string]http.HandlerFunc{"GET": s.page}},
 		{"/api/v1/openapi.yaml", map[string]http.HandlerFunc{"GET": describe}},
 		{"/api/v1/pools", map[string]http.HandlerFunc{"GET": s.pools}},
@@ -68,7 +69,13 @@ func (s *Server) handler() http.Handler {
 		{"/api/v1/overrides/pools/{pool}/members/{member}", map[string]http.HandlerFunc{"PUT": s.set, "DELETE": s.clear}},
 		{"/api/v1/overrides/members/{member}", map[string]http.HandlerFunc{"PUT": s.set, "DELETE": s.clear}},
 		{"/api/v1/overrides/labels/{label}", map[string]http.HandlerFunc{"PUT": s.set, "DELETE": s.clear}},
-	} {
+	}
+}
+
+// handler has the routes, behind what keeps other web pages out.
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	for _, route := range s.routes() {
 		var allow []string
 		for _, method := range []string{"GET", "PUT", "DELETE"} {
 			if h := route.methods[method]; h != nil {

@@ -41,19 +41,24 @@ func canonical(name string) string {
 
 // follow writes events until the client or the server ends.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	pools, err := flag(q, "pools")
+	if err != nil {
+		problem(w, http.StatusUnprocessableEntity, err.Error())
+		return
+	}
 	if s.streams.Add(1) > maxStreams {
 		s.streams.Add(-1)
 		problem(w, http.StatusTooManyRequests, fmt.Sprintf("more than %d follow the events", maxStreams))
 		return
 	}
 	defer s.streams.Add(-1)
-	q := r.URL.Query()
 	last := r.Header.Get("Last-Event-ID")
 	if last == "" {
 		last = q.Get("last")
 	}
 	only := canonical(q.Get("pool"))
-	reader, ok := s.journal.follow(last, q.Get("pools") == "true")
+	reader, ok := s.journal.follow(last, pools)
 	defer s.journal.leave(reader)
 
 	w.Header().Set("Content-Type", "text/event-stream")
