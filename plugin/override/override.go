@@ -88,6 +88,8 @@ func (o *Override) Check() error {
 		return fmt.Errorf("label %q beside a member or a pool, want one of them", o.Label)
 	case !o.Until.IsZero() && !o.Until.After(o.Since):
 		return fmt.Errorf("until %s, which is over, want a time to come", o.Until.Format(time.RFC3339))
+	case o.Until.UTC().Year() > 9999: // JSON has no such time
+		return fmt.Errorf("until the year %d, want 9999 at most", o.Until.UTC().Year())
 	}
 	for _, t := range []struct{ what, text string }{{"reason", o.Reason}, {"author", o.Author}} {
 		if len(t.text) > maxText {

@@ -83,6 +83,7 @@ func TestCheck(t *testing.T) {
 		{"label and pool", of(Target{Label: "a", Pool: "www.example.org."}, Drain), `label "a" beside`},
 		{"no address", of(Target{Member: "fra1"}, Drain), `member "fra1", want an address`},
 		{"over", Override{Target: at, Action: Up, Since: since, Until: since}, "until 2026-11-24T12:00:00Z, which is over"},
+		{"far away", Override{Target: at, Action: Up, Since: since, Until: time.Date(9999, 12, 31, 23, 0, 0, 0, time.FixedZone("", -7200))}, "until the year 10000"},
 		{"long reason", Override{Target: at, Action: Up, Reason: strings.Repeat("x", maxText+1)}, "reason of 501 bytes, want 500 at most"},
 		{"long author", Override{Target: at, Action: Up, Author: strings.Repeat("x", maxText+1)}, "author of 501 bytes"},
 		{"second line", Override{Target: at, Action: Up, Reason: "a\nb"}, "reason with a control character at byte 1"},
