@@ -67,7 +67,6 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := stream{w, http.NewResponseController(w)}
-	out.control.SetReadDeadline(time.Time{}) // that of the request would end the stream
 	if !ok {
 		out.event("", "reset", struct{}{})
 	}
