@@ -143,7 +143,11 @@ func (ls *Listeners) Opened() []string {
 	defer ls.mu.Unlock()
 	var all []string
 	for _, n := range ls.open {
-		all = append(all, n.Addr().String())
+		if l := n.options.Load(); l.IsSocket() { // its own address is that of where it was made
+			all = append(all, l.Address)
+		} else {
+			all = append(all, n.Addr().String())
+		}
 	}
 	slices.Sort(all)
 	return all
