@@ -189,7 +189,7 @@ func (g *generation) start() {
 func (g *generation) open() {
 	process.adopt(g.kept)
 	g.kept = nil
-	process.state.use(g.operation.state)
+	process.state.use(g.state)
 	for _, o := range g.outlets {
 		o.open()
 	}

@@ -70,7 +70,7 @@ func (c *config) status(p property) error {
 	if err := l.Check(); err != nil {
 		return p.errorf("status %s: %v", p.args[0], err)
 	}
-	return c.operation.add(l)
+	return c.add(l)
 }
 
 // listenAddress reads where to listen.
@@ -115,7 +115,7 @@ func (c *config) state(p property) error {
 		}
 		s.maxAge = d
 	}
-	return c.operation.keep(s)
+	return c.keep(s)
 }
 
 // add takes a further listener. The same may be said again.

@@ -297,7 +297,7 @@ func TestOverridesOfOverlay(t *testing.T) {
 			synctest.Wait()
 			got := shown(t, f, "www.example.org. A")
 			var addresses []string
-			for _, word := range strings.Fields(got) {
+			for word := range strings.FieldsSeq(got) {
 				if strings.HasPrefix(word, "192.0.2.") {
 					addresses = append(addresses, strings.Trim(word, ",")[len("192.0.2."):])
 				}

@@ -172,7 +172,7 @@ func TestJournalSlow(t *testing.T) {
 }
 
 // TestJournalAtOnce is for the race detector: what readers have is not written to.
-func TestJournalAtOnce(t *testing.T) {
+func TestJournalAtOnce(*testing.T) {
 	j := kept(maxEvents)
 	var all sync.WaitGroup
 	for range 4 {

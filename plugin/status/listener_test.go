@@ -68,7 +68,7 @@ func over(path string) *http.Transport {
 }
 
 func socketIn(t *testing.T) (path string, l Listen) {
-	dir, err := os.MkdirTemp("", "s") // t.TempDir may be too long for a socket
+	dir, err := os.MkdirTemp("", "s") //nolint:usetesting // its directories may be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net/http"
 )
@@ -51,9 +52,9 @@ func list[T any](w http.ResponseWriter, before string, items iter.Seq[T], after 
 		between = ","
 	}
 	if between != "," {
-		fmt.Fprint(w, between)
+		io.WriteString(w, between)
 	}
-	fmt.Fprint(w, "]"+after+"\n")
+	fmt.Fprintf(w, "]%s\n", after) //nolint:gosec // it is JSON, and is said to be
 }
 
 // answer writes a document.

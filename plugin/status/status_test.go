@@ -171,7 +171,7 @@ type front struct {
 func newFront(t *testing.T, l Listen) *front {
 	t.Helper()
 	f := &front{t: t, fake: newFake("a.example.org.", "b.example.org."), Journal: new(Journal), at: &listening{closing: make(chan struct{})}}
-	f.Journal.Keep(true)
+	f.Keep(true)
 	f.at.options.Store(&l)
 	f.server = NewServer(f.fake, f.Journal)
 	f.handler = f.server.handler()
