@@ -37,7 +37,7 @@ func TestIndex(t *testing.T) {
 		g1, _ := w.generate(t, m, nil, "failover www.example.org 192.0.2.1:443\nfailover api.example.org 192.0.2.2:443")
 		g1.start()
 		is("started", "api.example.org.", "www.example.org.")
-		old := "www.example.org.@" + g1.pools[0].in.key
+		old := g1.pools[slices.IndexFunc(g1.pools, func(p *livePool) bool { return p.names[0] == "www.example.org." })].id()
 		if _, ok := process.PoolByID(old); !ok {
 			t.Errorf("there is no %s", old)
 		}
