@@ -39,6 +39,7 @@ type registry struct {
 	generations []*generation
 	reloading   *generation // the one whose reload has begun and not ended
 	opening     *generation // the one that opens its listeners and has not started; nil: there is none
+	index       *index      // of the generations that answer; nil: to be made anew
 }
 
 // generation is everything that one Corefile asks of this plugin: the pools of all its server blocks.
@@ -137,7 +138,7 @@ func (r *registry) serial(key zoneKey) *serial {
 // any longer.
 func (g *generation) start() {
 	process.mu.Lock()
-	process.generations = append(process.generations, g)
+	process.generations, process.index = append(process.generations, g), nil
 	process.opening = nil
 	replaces := g.replaces
 	process.mu.Unlock()
@@ -287,7 +288,7 @@ func (r *registry) forget(g *generation) {
 		r.mu.Unlock()
 		return
 	}
-	r.generations = slices.DeleteFunc(r.generations, func(o *generation) bool { return o == g })
+	r.generations, r.index = slices.DeleteFunc(r.generations, func(o *generation) bool { return o == g }), nil
 	forgetSeries(g, r.generations)
 	none := len(r.generations) == 0
 	r.mu.Unlock()
@@ -344,7 +345,7 @@ func (g *generation) reloading() bool {
 func (g *generation) successors() []*generation {
 	process.mu.Lock()
 	defer process.mu.Unlock()
-	process.reloading = nil
+	process.reloading, process.index = nil, nil
 	var next []*generation
 	for _, o := range process.generations {
 		if o.replaces == g {

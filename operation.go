@@ -135,7 +135,7 @@ func (c *config) status(p property) error {
 	if err := l.Check(); err != nil {
 		return p.errorf("status %s: %v", p.args[0], err)
 	}
-	return c.operation.add(l)
+	return c.add(l)
 }
 
 // listenAddress reads where to listen.
@@ -180,7 +180,7 @@ func (c *config) state(p property) error {
 		}
 		s.maxAge = d
 	}
-	return c.operation.keep(s)
+	return c.keep(s)
 }
 
 // add takes a further listener. The same may be said again.
@@ -279,7 +279,9 @@ func (r *registry) settle() {
 		all.join(&r.opening.operation)
 	}
 	r.mu.Unlock()
-	r.listeners.Settle(all.places())
+	if err := r.listeners.Settle(all.places()); err != nil {
+		log.Warningf("Status: %v", err)
+	}
 	r.watched(len(all.listens) > 0)
 }
 

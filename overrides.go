@@ -60,6 +60,18 @@ func memberOf(members []pool.Member, word string) string {
 	return word
 }
 
+// normal is a target in the form of those in a table, as far as that can be told without a look at the members.
+func normal(t override.Target) override.Target {
+	if t.Pool != "" {
+		t.Pool = dns.CanonicalName(t.Pool)
+	}
+	o := override.Override{Target: t, Action: override.Drain}
+	if o.Check() != nil {
+		return t
+	}
+	return o.Target
+}
+
 // address is a member as overrides name it.
 func address(m pool.Member) string {
 	m.Label = ""
@@ -208,25 +220,15 @@ func (r *registry) Clear(t override.Target, by status.By, how status.How) (statu
 	defer r.deciding.Unlock()
 	before := r.overrides.Load()
 	resolved, err := r.resolve(t)
-	if before.Get(t) != nil { // it may be for a member that there is no more
-		resolved, err = t, nil
+	if written := normal(t); before.Get(written) != nil { // it may be for a member that there is no more
+		resolved, err = written, nil
 	}
 	if err != nil {
 		return status.Outcome{}, sourceError(err)
 	}
 	o := before.Get(resolved)
 	after := before.Without(resolved)
-	only := new(override.Table).With(override.Override{Target: resolved, Action: override.Drain})
-	waits := false
-	for _, d := range r.speaking() {
-		name := d.allNames()[0]
-		for _, m := range d.letBackAll(func(m pool.Member) bool { return only.Find(name, m) != nil }, how.DryRun) {
-			waits = true
-			if s := r.sharing.sites(); s != nil && !how.DryRun {
-				s.Let(name, address(m))
-			}
-		}
-	}
+	waits := r.letBack(resolved, true)
 	if o == nil && !waits {
 		return status.Outcome{}, sourceError(fmt.Errorf("%w: there is no override of %q, and nothing that waits to be let back", errNoMember, resolved))
 	}
@@ -250,8 +252,28 @@ func (r *registry) Clear(t override.Target, by status.By, how status.How) (statu
 		ended.Author, ended.Reason = cmp.Or(by.Author, ended.Author), cmp.Or(by.Reason, ended.Reason)
 		r.events.overridden("cleared", ended)
 	}
+	if waits {
+		r.letBack(resolved, false)
+	}
 	r.redecide(before, after, cause)
 	return outcome, nil
+}
+
+// letBack lets the members of a target back that wait for it, and says whether there are any. dry only says so.
+func (r *registry) letBack(target override.Target, dry bool) (waited bool) {
+	only := new(override.Table).With(override.Override{Target: target, Action: override.Drain})
+	told := make(map[string]bool)
+	for _, d := range r.everybody() { // of a Corefile that is about to answer, too: it has its own memory
+		name := d.allNames()[0]
+		for _, m := range d.letBackAll(func(m pool.Member) bool { return only.Find(name, m) != nil }, dry) {
+			waited = true
+			if s, what := r.sharing.sites(), name+" "+address(m); s != nil && !dry && !told[what] {
+				told[what] = true
+				s.Let(name, address(m))
+			}
+		}
+	}
+	return waited
 }
 
 // put has a table in force, and sees to it that those of its overrides that end by themselves do.
@@ -272,9 +294,9 @@ func (r *registry) expire() {
 	defer r.deciding.Unlock()
 	before := r.overrides.Load()
 	over, _ := before.Expired(time.Now())
-	after := before
+	targets := make([]override.Target, 0, len(over))
 	for _, o := range over {
-		after = after.Without(o.Target)
+		targets = append(targets, o.Target)
 		log.Infof("Override of %s is over: %s", o.Target, &o)
 		operations.WithLabelValues("expire").Inc()
 		if s := r.sharing.sites(); s != nil {
@@ -282,6 +304,7 @@ func (r *registry) expire() {
 		}
 		r.events.overridden("expired", o)
 	}
+	after := before.Without(targets...)
 	r.put(after)
 	r.redecide(before, after, "an override is over")
 }

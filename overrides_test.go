@@ -2,6 +2,9 @@ package failover
 
 import (
 	"errors"
+	"fmt"
+	"iter"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -294,7 +297,7 @@ func TestOverridesOfOverlay(t *testing.T) {
 			synctest.Wait()
 			got := shown(t, f, "www.example.org. A")
 			var addresses []string
-			for _, word := range strings.Fields(got) {
+			for word := range strings.FieldsSeq(got) {
 				if strings.HasPrefix(word, "192.0.2.") {
 					addresses = append(addresses, strings.Trim(word, ",")[len("192.0.2."):])
 				}
@@ -370,9 +373,9 @@ func TestPoolsAreFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		newWorld().begin(t, "failover www.example.org web.example.org fra=192.0.2.1:443\nfailover *.apps.example.org 192.0.2.2:443\n"+
 			"failover {\nfrom next\nprobe tcp://:80\n}")
-		names := func(pools []status.Pool) string {
+		names := func(pools iter.Seq[status.Pool]) string {
 			var all []string
-			for _, p := range pools {
+			for p := range pools {
 				all = append(all, p.Name)
 			}
 			return strings.Join(all, " ")
@@ -381,18 +384,86 @@ func TestPoolsAreFound(t *testing.T) {
 			"www.example.org.": "www.example.org.", "web.example.org.": "www.example.org.", "a.b.apps.example.org.": "*.apps.example.org. example.org.",
 			"other.example.org.": "example.org.", "example.com.": "",
 		} {
-			if got := names(process.PoolsOf(name)); got != want {
+			if got := names(slices.Values(process.PoolsOf(name))); got != want {
 				t.Errorf("%s is answered by %q, want %q", name, got, want)
 			}
 		}
 		for text, want := range map[string]string{"web": "www.example.org.", "192.0.2.2": "*.apps.example.org.", "fra": "www.example.org.", "": "*.apps.example.org. example.org. www.example.org."} {
 			pools, total := process.Pools(status.Query{Text: text, Limit: 10})
-			if got := names(pools); got != want || total != len(pools) {
+			if got := names(pools); got != want || total != len(strings.Fields(got)) {
 				t.Errorf("%q finds %q of %d, want %q", text, got, total, want)
 			}
 		}
 		if pools, total := process.Pools(status.Query{Limit: 1, Offset: 1}); names(pools) != "example.org." || total != 3 {
 			t.Errorf("The second of all is %q of %d", names(pools), total)
+		}
+	})
+}
+
+// TestOverride decides about a member, and takes it back in other words than it was said in.
+func TestOverride(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, f := newWorld().begin(t, "failover www.example.org fra1=192.0.2.1:443 fra2=192.0.2.2:443")
+		set := func(target override.Target, how status.How) error {
+			_, err := process.Override(override.Override{Target: target, Action: override.Drain, Since: time.Now()}, how)
+			return err
+		}
+		if err := set(override.Target{Pool: "WWW.example.org", Member: "FRA2"}, status.How{}); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, "fra2 drained", now(t, f), "1")
+		if err := set(override.Target{Label: "fra1"}, status.How{}); !errors.Is(err, status.ErrBare) {
+			t.Errorf("draining both: %v, want %v", err, status.ErrBare)
+		}
+		if err := set(override.Target{Label: "fra1"}, status.How{DryRun: true}); err != nil {
+			t.Error(err)
+		}
+		expect(t, "nothing else done", now(t, f), "1")
+		for _, target := range []override.Target{{Member: "192.0.2.3"}, {Pool: "api.example.org", Member: "192.0.2.1"}, {Label: "fra3"}, {Pool: "www.example.org", Member: "192.0.2.1:80"}} {
+			if err := set(target, status.How{}); !errors.Is(err, status.ErrNotFound) {
+				t.Errorf("%s: %v, want %v", target, err, status.ErrNotFound)
+			}
+		}
+		if _, err := process.Clear(override.Target{Pool: "www.Example.org", Member: "[::ffff:192.0.2.2]:443"}, status.By{Author: "alice"}, status.How{}); err != nil {
+			t.Error(err)
+		}
+		expect(t, "cleared", now(t, f), "1 2")
+		if _, err := process.Clear(override.Target{Label: "fra1"}, status.By{}, status.How{}); !errors.Is(err, status.ErrNotFound) {
+			t.Errorf("clearing what is not there: %v, want %v", err, status.ErrNotFound)
+		}
+	})
+}
+
+// TestOverrideOfNobody clears the override of a member that there is no more.
+func TestOverrideOfNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, _ = newWorld().begin(t, "failover www.example.org 192.0.2.1:443")
+		process.deciding.Lock()
+		process.put(new(override.Table).With(override.Override{Target: override.Target{Member: "[2001:db8::1]:443"}, Action: override.Down}))
+		process.deciding.Unlock()
+		if _, err := process.Clear(override.Target{Member: "[2001:DB8:0::1]:443"}, status.By{}, status.How{}); err != nil || process.Summary().Overrides != 0 {
+			t.Errorf("%v, and %d are left, want none", err, process.Summary().Overrides)
+		}
+	})
+}
+
+// TestOverridesExpire has many end at the same moment.
+func TestOverridesExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, f := newWorld().begin(t, "failover www.example.org 192.0.2.1:443 192.0.2.2:443")
+		var many []override.Override
+		for i := range 5000 {
+			many = append(many, override.Override{Target: override.Target{Member: fmt.Sprintf("192.0.2.2:%d", 1+i)}, Action: override.Drain,
+				Since: time.Now(), Until: time.Now().Add(time.Hour)})
+		}
+		process.deciding.Lock()
+		process.put(new(override.Table).With(many...))
+		process.redecide(nil, process.overrides.Load(), "test")
+		process.deciding.Unlock()
+		expect(t, "drained", now(t, f), "1")
+		expect(t, "over", after(t, f, time.Hour), "1 2")
+		if n := process.Summary().Overrides; n != 0 {
+			t.Errorf("%d are left, want none", n)
 		}
 	})
 }

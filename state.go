@@ -151,7 +151,7 @@ func readState(name string, maxAge time.Duration, now time.Time) (*kept, error) 
 
 // restore reads the state file of a generation, unless it is the one that is being written.
 func (g *generation) restore() {
-	s := g.operation.state
+	s := g.state
 	if s == nil || process.state.uses(s.file) {
 		return
 	}
@@ -160,7 +160,7 @@ func (g *generation) restore() {
 		log.Warningf("State: %v", err)
 	}
 	if errors.Is(err, errForeign) {
-		g.operation.state = nil
+		g.state = nil
 	}
 	if g.kept != nil && len(g.kept.statuses) > 0 {
 		log.Infof("State: beginning with the statuses of %d targets from %s", len(g.kept.statuses), s.file)
@@ -200,7 +200,7 @@ func (r *registry) collect() *stateDocument {
 		}
 		d.Questions[i].Targets = append(d.Questions[i].Targets, t)
 	})
-	for _, v := range r.shown() {
+	for _, v := range r.shown().all {
 		if p, ok := v.keep(); ok {
 			d.Pools = append(d.Pools, p)
 		}

@@ -2,11 +2,13 @@ package failover
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/coredns-failover/failover/plugin/monitor"
@@ -29,28 +31,59 @@ type visible interface {
 	covers(name string) (exactly, below bool)
 }
 
-// shown are the pools and overlays that answer, by name.
-func (r *registry) shown() []visible {
-	var all []visible
-	for _, d := range r.speaking() {
-		all = append(all, d.(visible))
-	}
+// index is the pools and overlays that answer, for those who look. It is never written to.
+type index struct {
+	all  []visible // by name
+	byID func() map[string]visible
+}
+
+func newIndex(all []visible) *index {
 	slices.SortStableFunc(all, func(a, b visible) int { return strings.Compare(a.allNames()[0], b.allNames()[0]) })
-	return all
+	return &index{all, sync.OnceValue(func() map[string]visible {
+		byID := make(map[string]visible, len(all))
+		for _, v := range all {
+			byID[v.id()] = v
+		}
+		return byID
+	})}
+}
+
+// shown is the index of the pools that answer now. It is made once for each set of these.
+func (r *registry) shown() *index {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.index == nil {
+		var all []visible
+		for _, g := range r.generations {
+			if g.replaces == nil {
+				for _, d := range g.decided() {
+					all = append(all, d.(visible))
+				}
+			}
+		}
+		r.index = newIndex(all)
+	}
+	return r.index
 }
 
 // Pools implements the [status.Source] interface, as do the methods below.
-func (r *registry) Pools(q status.Query) (pools []status.Pool, total int) {
-	pools = []status.Pool{}
-	for _, s := range r.shown() {
-		if q.Unwell && !s.isUnwell() || !mentions(s, q.Text) {
+func (r *registry) Pools(q status.Query) (pools iter.Seq[status.Pool], total int) {
+	var found []visible
+	for _, v := range r.shown().all {
+		if q.Unwell && !v.isUnwell() || !mentions(v, q.Text) {
 			continue
 		}
-		if total++; total > q.Offset && len(pools) < q.Limit {
-			pools = append(pools, s.document())
+		if total++; total > q.Offset && len(found) < q.Limit {
+			found = append(found, v)
 		}
 	}
-	return pools, total
+	return func(yield func(status.Pool) bool) {
+		for _, v := range found {
+			if !yield(v.document()) {
+				return
+			}
+		}
+	}, total
 }
 
 // mentions says whether a text, in lower case, is in a name, a label or an address.
@@ -61,7 +94,7 @@ func mentions(s visible, text string) bool {
 
 func (r *registry) PoolsOf(name string) []status.Pool {
 	var exact, below []status.Pool
-	for _, s := range r.shown() {
+	for _, s := range r.shown().all {
 		switch exactly, isBelow := s.covers(name); {
 		case exactly:
 			exact = append(exact, s.document())
@@ -76,18 +109,17 @@ func (r *registry) PoolsOf(name string) []status.Pool {
 }
 
 func (r *registry) PoolByID(id string) (p status.Pool, ok bool) {
-	for _, d := range r.speaking() {
-		if s := d.(visible); s.id() == id {
-			return s.document(), true
-		}
+	v, ok := r.shown().byID()[id]
+	if ok {
+		p = v.document()
 	}
-	return p, false
+	return p, ok
 }
 
 func (r *registry) Summary() status.Summary {
-	s := status.Summary{Overrides: len(r.Overrides())}
-	for _, d := range r.speaking() {
-		d.(visible).count(&s)
+	s := status.Summary{Overrides: r.overrides.Load().Len()}
+	for _, v := range r.shown().all {
+		v.count(&s)
 	}
 	return s
 }
@@ -175,7 +207,14 @@ func (o *overlay) count(s *status.Summary) {
 
 func countMember(s *status.Summary, st monitor.Status) {
 	s.Members++
-	*map[monitor.Status]*int{monitor.Unknown: &s.Unknown, monitor.Up: &s.Up, monitor.Down: &s.Down}[st]++
+	switch st {
+	case monitor.Up:
+		s.Up++
+	case monitor.Down:
+		s.Down++
+	default:
+		s.Unknown++
+	}
 }
 
 // answerOf is what is given out with a snapshot.

@@ -4,14 +4,15 @@
 package override
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/coredns-failover/failover/plugin/pool"
 )
@@ -94,13 +95,18 @@ func (o *Override) Check() error {
 		return fmt.Errorf("label %q beside a member or a pool, want one of them", o.Label)
 	case !o.Until.IsZero() && !o.Until.After(o.Since):
 		return fmt.Errorf("until %s, which is over, want a time to come", o.Until.Format(time.RFC3339))
+	case o.Until.UTC().Year() > 9999: // JSON has no such time
+		return fmt.Errorf("until the year %d, want 9999 at most", o.Until.UTC().Year())
 	}
-	for what, text := range map[string]string{"reason": o.Reason, "author": o.Author} {
-		if len(text) > maxText {
-			return fmt.Errorf("%s of %d bytes, want %d at most", what, len(text), maxText)
+	for _, t := range []struct{ what, text string }{{"reason", o.Reason}, {"author", o.Author}} {
+		if len(t.text) > maxText {
+			return fmt.Errorf("%s of %d bytes, want %d at most", t.what, len(t.text), maxText)
 		}
-		if i := strings.IndexFunc(text, unicode.IsControl); i >= 0 {
-			return fmt.Errorf("%s with a control character at byte %d, want one line of text", what, i)
+		if !utf8.ValidString(t.text) {
+			return fmt.Errorf("%s %q, want UTF-8", t.what, t.text)
+		}
+		if i := strings.IndexFunc(t.text, misleads); i >= 0 {
+			return fmt.Errorf("%s with a control character at byte %d, want one line of text", t.what, i)
 		}
 	}
 	if o.Member != "" {
@@ -113,13 +119,24 @@ func (o *Override) Check() error {
 	return nil
 }
 
+// misleads says whether a character makes a line of a log look like something else: it ends the line, or turns the
+// direction of what follows.
+func misleads(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
+}
+
 // ParseMember reads ADDRESS or ADDRESS:PORT. The port is 0 where there is none.
 func ParseMember(word string) (netip.AddrPort, bool) {
-	if a, err := netip.ParseAddr(strings.Trim(word, "[]")); err == nil {
-		return netip.AddrPortFrom(a.Unmap(), 0), true
+	bare := word
+	if inner, ok := strings.CutPrefix(word, "["); ok && strings.HasSuffix(inner, "]") {
+		bare = strings.TrimSuffix(inner, "]")
+	}
+	if a, err := netip.ParseAddr(bare); err == nil {
+		return netip.AddrPortFrom(a.Unmap(), 0), a.Zone() == ""
 	}
 	ap, err := netip.ParseAddrPort(word)
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), err == nil
+	ok := err == nil && ap.Port() != 0 && ap.Addr().Zone() == "" // port 0 would be the member with any port
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), ok
 }
 
 // text is a member as targets have it.
@@ -137,7 +154,7 @@ type Table struct {
 }
 
 // Any says whether there is an override at all.
-func (t *Table) Any() bool { return t != nil && len(t.byTarget) > 0 }
+func (t *Table) Any() bool { return t.Len() > 0 }
 
 // Find is the override of a member in a pool, or nil. That of a member in one pool outranks that of the member, and
 // this that of its label: the narrower decision is the one that somebody has thought about.
@@ -145,10 +162,10 @@ func (t *Table) Find(inPool string, m pool.Member) *Override {
 	if !t.Any() {
 		return nil
 	}
-	addr := m.Addr.String()
-	words := []string{addr}
+	addr := m.Addr.Unmap()
+	words := []string{addr.String()}
 	if m.Port != 0 {
-		words = []string{netip.AddrPortFrom(m.Addr, m.Port).String(), addr}
+		words = []string{netip.AddrPortFrom(addr, m.Port).String(), words[0]}
 	}
 	for _, in := range []string{inPool, ""} {
 		for _, word := range words {
@@ -174,30 +191,53 @@ func (t *Table) Get(target Target) *Override {
 	return t.byTarget[target]
 }
 
+// Len is how many overrides there are.
+func (t *Table) Len() int {
+	if t == nil {
+		return 0
+	}
+	return len(t.byTarget)
+}
+
 // All are the overrides, the oldest first.
 func (t *Table) All() []Override {
+	all := make([]Override, 0, t.Len())
 	if t == nil {
-		return nil
+		return all
 	}
-	all := make([]Override, 0, len(t.byTarget))
 	for _, o := range t.byTarget {
 		all = append(all, *o)
 	}
 	slices.SortFunc(all, func(a, b Override) int {
-		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Target.String(), b.Target.String()))
+		if c := a.Since.Compare(b.Since); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Target.String(), b.Target.String())
 	})
 	return all
 }
 
 // With is the table with further overrides, each in place of one of the same target.
 func (t *Table) With(more ...Override) *Table {
-	return made(append(t.All(), more...))
+	next := t.copied()
+	for i := range more {
+		o := more[i]
+		next.remove(o.Target)
+		next.byTarget[o.Target] = &o
+		if o.Label != "" {
+			next.labels[strings.ToLower(o.Label)] = &o
+		}
+	}
+	return next
 }
 
-// Without is the table without the override of a target.
-func (t *Table) Without(target Target) *Table {
-	gone := t.Get(target)
-	return made(slices.DeleteFunc(t.All(), func(o Override) bool { return gone != nil && o.Target == gone.Target }))
+// Without is the table without the overrides of some targets.
+func (t *Table) Without(targets ...Target) *Table {
+	next := t.copied()
+	for _, target := range targets {
+		next.remove(target)
+	}
+	return next
 }
 
 // Expired are the overrides that are over at a time, and next is when the first of the others will be; zero: never.
@@ -214,18 +254,22 @@ func (t *Table) Expired(now time.Time) (over []Override, next time.Time) {
 	return over, next
 }
 
-// made makes a table. Of several with the same target the last is in it.
-func made(all []Override) *Table {
-	t := &Table{byTarget: make(map[Target]*Override, len(all)), labels: make(map[string]*Override)}
-	for i := range all {
-		o := &all[i]
-		if before := t.Get(o.Target); before != nil {
-			delete(t.byTarget, before.Target)
-		}
-		t.byTarget[o.Target] = o
-		if o.Label != "" {
-			t.labels[strings.ToLower(o.Label)] = o
-		}
+// copied is a table with the same overrides, which its maker may write to.
+func (t *Table) copied() *Table {
+	if t == nil || t.byTarget == nil {
+		return &Table{byTarget: make(map[Target]*Override), labels: make(map[string]*Override)}
 	}
-	return t
+	return &Table{byTarget: maps.Clone(t.byTarget), labels: maps.Clone(t.labels)}
+}
+
+// remove takes out the override of a target, if there is one. It is for a table that nobody else has yet.
+func (t *Table) remove(target Target) {
+	o := t.Get(target)
+	if o == nil {
+		return
+	}
+	delete(t.byTarget, o.Target)
+	if o.Label != "" {
+		delete(t.labels, strings.ToLower(o.Label))
+	}
 }

@@ -10,7 +10,9 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,15 +73,40 @@ func targetOf(r *http.Request) override.Target {
 	return override.Target{Pool: r.PathValue("pool"), Member: r.PathValue("member"), Label: r.PathValue("label")}
 }
 
-// howOf reads how a decision is to be taken.
-func howOf(r *http.Request) How {
-	q := r.URL.Query()
-	return How{DryRun: q.Get("dry-run") == "true", Force: q.Get("force") == "true"}
+// howOf reads how a decision is to be taken. A word that is not known is an error: it may be a misspelt dry-run.
+func howOf(query url.Values, further ...string) (how How, err error) {
+	for word := range query {
+		if word != "dry-run" && word != "force" && !slices.Contains(further, word) {
+			return how, fmt.Errorf("%q in the query, want %s", word, strings.Join(append([]string{"dry-run", "force"}, further...), ", "))
+		}
+	}
+	if how.DryRun, err = flag(query, "dry-run"); err != nil {
+		return how, err
+	}
+	how.Force, err = flag(query, "force")
+	return how, err
+}
+
+// flag reads true or false; nothing is false.
+func flag(query url.Values, word string) (bool, error) {
+	switch text := query.Get(word); {
+	case !query.Has(word), text == "false":
+		return false, nil
+	case text == "true":
+		return true, nil
+	default:
+		return false, fmt.Errorf("%s %q, want true or false", word, text)
+	}
 }
 
 // set answers PUT.
 func (s *Server) set(w http.ResponseWriter, r *http.Request) {
 	if !s.mayChange(w, r) {
+		return
+	}
+	how, err := howOf(r.URL.Query())
+	if err != nil {
+		problem(w, http.StatusUnprocessableEntity, err.Error())
 		return
 	}
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
@@ -108,10 +135,10 @@ func (s *Server) set(w http.ResponseWriter, r *http.Request) {
 		}
 		o.Until = o.Since.Add(d)
 	}
-	if !o.Until.IsZero() {
-		o.Until = o.Until.Truncate(time.Second)
+	if rest := o.Until.Sub(o.Until.Truncate(time.Second)); rest > 0 {
+		o.Until = o.Until.Add(time.Second - rest)
 	}
-	outcome, err := s.source.Override(o, howOf(r))
+	outcome, err := s.source.Override(o, how)
 	if err != nil {
 		failed(w, err, outcome)
 		return
@@ -141,13 +168,18 @@ func (s *Server) clear(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := r.URL.Query()
+	how, err := howOf(q, "author", "reason")
+	if err != nil {
+		problem(w, http.StatusUnprocessableEntity, err.Error())
+		return
+	}
 	by := By{Author: q.Get("author"), Reason: q.Get("reason")}
 	check := override.Override{Target: override.Target{Label: "any"}, Action: override.Drain, Author: by.Author, Reason: by.Reason}
 	if err := check.Check(); err != nil {
 		problem(w, http.StatusUnprocessableEntity, err.Error())
 		return
 	}
-	outcome, err := s.source.Clear(targetOf(r), by, howOf(r))
+	outcome, err := s.source.Clear(targetOf(r), by, how)
 	if err != nil {
 		failed(w, err, outcome)
 		return

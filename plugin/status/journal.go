@@ -2,6 +2,8 @@ package status
 
 import (
 	"crypto/rand"
+	"iter"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,9 +24,9 @@ const (
 // none of them waits for a reader. The zero value keeps nothing, and tells nobody.
 type Journal struct {
 	mu      sync.Mutex
-	process string // tells the events of this process from those of another; "": nothing is kept
-	events  []Event
-	first   int // the number of the first of events
+	process string  // tells the events of this process from those of another; "": nothing is kept
+	events  []Event // only ever appended to, so that what is in it can be read without mu
+	first   int     // the number of the first of events
 	readers map[*reader]bool
 }
 
@@ -37,6 +39,14 @@ type reader struct {
 	reload  bool // everything is to be looked at anew
 }
 
+// news is what a reader has not seen.
+type news struct {
+	lost    bool     // there were events that are not to be had any more
+	events  []Event  // not to be written to
+	touched []string // the pools that have changed
+	reload  bool     // there are other pools, or more have changed than are told one by one
+}
+
 // Keep has events kept from now on, or not any more.
 func (j *Journal) Keep(keep bool) {
 	j.mu.Lock()
@@ -44,6 +54,9 @@ func (j *Journal) Keep(keep bool) {
 	switch {
 	case !keep:
 		j.process, j.events, j.first = "", nil, 0
+		for r := range j.readers {
+			r.next = -1 // whatever comes is of another count
+		}
 	case j.process == "":
 		j.process = strings.ToLower(rand.Text()[:10])
 	}
@@ -114,17 +127,21 @@ func (r *reader) poke() {
 }
 
 // Events are those of the last day, the oldest first: of one pool, or of all where its name is "".
-func (j *Journal) Events(pool string) []Event {
+func (j *Journal) Events(pool string) iter.Seq[Event] {
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	all := make([]Event, 0, len(j.events))
-	for _, e := range j.events {
-		if time.Since(e.At) <= maxAge && (pool == "" || e.Pool == pool) {
-			all = append(all, e)
+	events := j.events
+	j.mu.Unlock()
+	return func(yield func(Event) bool) {
+		for _, e := range events {
+			if time.Since(e.At) <= maxAge && e.concerns(pool) && !yield(e) {
+				return
+			}
 		}
 	}
-	return all
 }
+
+// concerns says whether an event is of a pool, or of more than one: an override may be. Every event concerns "".
+func (e *Event) concerns(pool string) bool { return pool == "" || e.Pool == pool || e.Pool == "" }
 
 // follow begins to read after the event with an ID, or now where that is "". Not ok: what came after it is not to be
 // had any more, and it begins now.
@@ -154,21 +171,17 @@ func (j *Journal) leave(r *reader) {
 }
 
 // news is what a reader has not seen. Where withPools is false the pools are left for another time.
-func (j *Journal) news(r *reader, withPools bool) (events []Event, touched []string, reload bool) {
+func (j *Journal) news(r *reader, withPools bool) (n news) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if from := r.next - j.first; from < len(j.events) {
-		events = slices.Clone(j.events[max(from, 0):])
-	}
+	from := r.next - j.first
+	n.lost, n.events = from < 0, j.events[max(from, 0):]
 	r.next = j.first + len(j.events)
 	if !withPools {
-		return events, nil, false
+		return n
 	}
-	for id := range r.touched {
-		touched = append(touched, id)
-	}
-	slices.Sort(touched)
-	reload, r.reload = r.reload, false
+	n.touched = slices.Sorted(maps.Keys(r.touched))
+	n.reload, r.reload = r.reload, false
 	clear(r.touched)
-	return events, touched, reload
+	return n
 }

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -111,21 +113,28 @@ func (ls *Listeners) Open(l Listen) error {
 	return nil
 }
 
-// Settle closes what is open beside these, and has their options hold.
-func (ls *Listeners) Settle(all []Listen) {
+// Settle closes what is open beside these, and has their options hold. The error is that of a socket that has not got
+// its new mode.
+func (ls *Listeners) Settle(all []Listen) (err error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	for address, n := range ls.open {
 		i := slices.IndexFunc(all, func(l Listen) bool { return l.Address == address })
 		if i < 0 {
-			ls.close(address)
+			delete(ls.open, address)
+			n.close()
 			continue
 		}
 		l := all[i]
-		if before := n.options.Swap(&l); l.IsSocket() && before.Mode != l.Mode {
-			os.Chmod(l.path(), l.Mode)
+		if l.IsSocket() && n.options.Load().Mode != l.Mode && n.isThere() {
+			if e := os.Chmod(l.path(), l.Mode); e != nil {
+				err = errors.Join(err, e)
+				l.Mode = n.options.Load().Mode // so that it is tried again
+			}
 		}
+		n.options.Store(&l)
 	}
+	return err
 }
 
 // Opened are the addresses that are listened at.
@@ -134,7 +143,11 @@ func (ls *Listeners) Opened() []string {
 	defer ls.mu.Unlock()
 	var all []string
 	for _, n := range ls.open {
-		all = append(all, n.Addr().String())
+		if l := n.options.Load(); l.IsSocket() { // its own address is that of where it was made
+			all = append(all, l.Address)
+		} else {
+			all = append(all, n.Addr().String())
+		}
 	}
 	slices.Sort(all)
 	return all
@@ -153,8 +166,14 @@ func (ls *Listeners) listen(l Listen) (*listening, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.serve(ls.Server)
+	return n, nil
+}
+
+// serve begins to serve, in a goroutine that ends with the listener.
+func (n *listening) serve(s *Server) {
 	n.server = &http.Server{
-		Handler:           ls.Server.handler(),
+		Handler:           s.handler(),
 		ReadHeaderTimeout: patience,
 		ReadTimeout:       2 * patience,
 		WriteTimeout:      6 * patience, // a document of many pools may be large; streams set their own
@@ -167,7 +186,6 @@ func (ls *Listeners) listen(l Listen) (*listening, error) {
 		defer close(n.done)
 		n.server.Serve(secured{netutil.LimitListener(n.Listener, maxConnections), n})
 	}()
-	return n, nil
 }
 
 // discard takes what is logged to nowhere.
@@ -198,10 +216,8 @@ func (s secured) Accept() (net.Conn, error) {
 	}), nil
 }
 
-// close ends one listener and waits for what it serves, but not for longer than patience.
-func (ls *Listeners) close(address string) {
-	n := ls.open[address]
-	delete(ls.open, address)
+// close ends a listener and waits for what it serves, but not for longer than patience.
+func (n *listening) close() {
 	close(n.closing)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -209,13 +225,18 @@ func (ls *Listeners) close(address string) {
 		n.server.Close()
 	}
 	<-n.done
+	if n.isThere() {
+		os.Remove(n.options.Load().path())
+	}
+}
+
+// isThere says whether a socket is still where it was made, and not somebody else's in its place.
+func (n *listening) isThere() bool {
 	if n.file == nil {
-		return
+		return false
 	}
-	path := n.options.Load().path()
-	if now, err := os.Lstat(path); err == nil && os.SameFile(now, n.file) {
-		os.Remove(path)
-	}
+	now, err := os.Lstat(n.options.Load().path())
+	return err == nil && os.SameFile(now, n.file)
 }
 
 // listenSocket listens at a unix socket that has its mode from the first moment: it is made beside its place, and then
@@ -225,9 +246,12 @@ func listenSocket(path string, mode fs.FileMode) (net.Listener, fs.FileInfo, err
 		if known.Mode().Type() != fs.ModeSocket {
 			return nil, nil, fmt.Errorf("%s is there and is no socket", path)
 		}
-		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c, err := net.DialTimeout("unix", path, time.Second)
+		if err == nil {
 			c.Close()
-			return nil, nil, fmt.Errorf("%s is in use by another process", path)
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) { // which it is where nobody listens, and not where we may not ask
+			return nil, nil, cmp.Or(err, fmt.Errorf("%s is in use by another process", path))
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err

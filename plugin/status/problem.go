@@ -3,6 +3,9 @@ package status
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"iter"
 	"net/http"
 )
 
@@ -31,6 +34,27 @@ func failed(w http.ResponseWriter, err error, outcome Outcome) {
 	default:
 		problem(w, http.StatusUnprocessableEntity, err.Error())
 	}
+}
+
+// list writes a document with items, one by one: there may be more of them than fit into memory once for each client.
+func list[T any](w http.ResponseWriter, before string, items iter.Seq[T], after string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	between := before + "["
+	for item := range items {
+		data, err := json.Marshal(item)
+		if err != nil {
+			panic(http.ErrAbortHandler) // half a document is none
+		}
+		if _, err := fmt.Fprintf(w, "%s%s", between, data); err != nil {
+			return
+		}
+		between = ","
+	}
+	if between != "," {
+		io.WriteString(w, between)
+	}
+	fmt.Fprintf(w, "]%s\n", after) //nolint:gosec // it is JSON, and is said to be
 }
 
 // answer writes a document.

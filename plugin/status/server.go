@@ -4,13 +4,18 @@ import (
 	"crypto/sha256"
 	_ "embed" // the page
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"iter"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -26,6 +31,8 @@ type Server struct {
 	journal *Journal
 	policy  string // for the content of the page
 	streams atomic.Int32
+
+	looking sync.Mutex // one look over all pools after the other: they cost processor time that queries need
 }
 
 // NewServer returns a server, which is served by [Listeners].
@@ -45,13 +52,14 @@ func contentPolicy(page string) string {
 		"; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// handler has the routes, behind what keeps other web pages out.
-func (s *Server) handler() http.Handler {
-	mux := http.NewServeMux()
-	for _, route := range []struct {
-		path    string
-		methods map[string]http.HandlerFunc
-	}{
+// route is a path, and what is done for each method.
+type route struct {
+	path    string
+	methods map[string]http.HandlerFunc
+}
+
+func (s *Server) routes() []route {
+	return []route{
 		{"/{$}", map[string]http.HandlerFunc{"GET": s.page}},
 		{"/api/v1/openapi.yaml", map[string]http.HandlerFunc{"GET": describe}},
 		{"/api/v1/pools", map[string]http.HandlerFunc{"GET": s.pools}},
@@ -61,12 +69,21 @@ func (s *Server) handler() http.Handler {
 		{"/api/v1/overrides/pools/{pool}/members/{member}", map[string]http.HandlerFunc{"PUT": s.set, "DELETE": s.clear}},
 		{"/api/v1/overrides/members/{member}", map[string]http.HandlerFunc{"PUT": s.set, "DELETE": s.clear}},
 		{"/api/v1/overrides/labels/{label}", map[string]http.HandlerFunc{"PUT": s.set, "DELETE": s.clear}},
-	} {
+	}
+}
+
+// handler has the routes, behind what keeps other web pages out.
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	for _, route := range s.routes() {
 		var allow []string
 		for _, method := range []string{"GET", "PUT", "DELETE"} {
 			if h := route.methods[method]; h != nil {
 				mux.HandleFunc(method+" "+route.path, h)
 				allow = append(allow, method)
+				if method == "GET" { // the mux takes it for both
+					allow = append(allow, "HEAD")
+				}
 			}
 		}
 		mux.HandleFunc(route.path, func(w http.ResponseWriter, r *http.Request) {
@@ -134,45 +151,72 @@ const (
 
 // pools answers with the pools that a query asks for.
 func (s *Server) pools(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	q := Query{Text: strings.ToLower(query.Get("q")), Unwell: query.Get("unwell") == "true", Limit: usualPools}
-	for word, into := range map[string]*int{"limit": &q.Limit, "offset": &q.Offset} {
-		text := query.Get(word)
-		if text == "" {
-			continue
-		}
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 0 {
-			problem(w, http.StatusUnprocessableEntity, fmt.Sprintf("%s %q, want a number", word, text))
-			return
-		}
-		*into = n
+	q, err := queryOf(r.URL.Query())
+	if err != nil {
+		problem(w, http.StatusUnprocessableEntity, err.Error())
+		return
+	}
+	s.looking.Lock()
+	summary := s.source.Summary()
+	pools, total := s.source.Pools(q)
+	s.looking.Unlock()
+	s.document(w, r, summary, pools, total)
+}
+
+// queryOf reads which pools somebody wants to see.
+func queryOf(query url.Values) (q Query, err error) {
+	q = Query{Text: strings.ToLower(query.Get("q"))}
+	if q.Unwell, err = flag(query, "unwell"); err != nil {
+		return q, err
+	}
+	if q.Limit, err = number(query, "limit", usualPools); err != nil {
+		return q, err
 	}
 	q.Limit = min(q.Limit, mostPools)
-	d := s.document(r)
-	d.Pools, d.Total = s.source.Pools(q)
-	answer(w, d)
+	q.Offset, err = number(query, "offset", 0)
+	return q, err
+}
+
+// number reads a number that is not negative.
+func number(query url.Values, word string, usual int) (int, error) {
+	if !query.Has(word) {
+		return usual, nil
+	}
+	n, err := strconv.Atoi(query.Get(word))
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%s %q, want a number", word, query.Get(word))
+	}
+	return n, nil
 }
 
 // pool answers with the pools that answer for a name.
 func (s *Server) pool(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
+	s.looking.Lock()
+	summary := s.source.Summary()
 	pools := s.source.PoolsOf(canonical(name))
+	s.looking.Unlock()
 	if len(pools) == 0 {
 		problem(w, http.StatusNotFound, fmt.Sprintf("no pool answers for %q", name))
 		return
 	}
-	d := s.document(r)
-	d.Pools, d.Total = pools, len(pools)
-	answer(w, d)
+	s.document(w, r, summary, slices.Values(pools), len(pools))
 }
 
-func (s *Server) document(r *http.Request) Document {
-	d := Document{Server: s.source.Process(), Summary: s.source.Summary()}
-	d.Server.Changes = listenOf(r).changes()
-	return d
+// document writes a Document.
+func (s *Server) document(w http.ResponseWriter, r *http.Request, summary Summary, pools iter.Seq[Pool], total int) {
+	process := s.source.Process()
+	process.Changes = listenOf(r).changes()
+	head, err := json.Marshal(struct {
+		Server  Process `json:"server"`
+		Summary Summary `json:"summary"`
+	}{process, summary})
+	if err != nil {
+		panic(err) // a time that is none
+	}
+	list(w, strings.TrimSuffix(string(head), "}")+`,"pools":`, pools, fmt.Sprintf(`,"total":%d}`, total))
 }
 
 func (s *Server) overrides(w http.ResponseWriter, _ *http.Request) {
-	answer(w, map[string]any{"overrides": s.source.Overrides()})
+	list(w, `{"overrides":`, slices.Values(s.source.Overrides()), "}")
 }

@@ -2,6 +2,7 @@ package status
 
 import (
 	"errors"
+	"iter"
 	"strings"
 
 	"github.com/coredns-failover/failover/plugin/override"
@@ -10,8 +11,9 @@ import (
 // Source is where a server gets what it shows, and what it hands an operator's decisions to. Its methods may be called
 // at once by any number of goroutines.
 type Source interface {
-	// Pools are the pools that a question is about, by name, and how many of these there are in all.
-	Pools(q Query) (pools []Pool, total int)
+	// Pools are the pools that a question is about, by name, each made when it is its turn; and how many of these there
+	// are in all.
+	Pools(q Query) (pools iter.Seq[Pool], total int)
 	// PoolsOf are the pools that answer for a name; none: nobody does.
 	PoolsOf(name string) []Pool
 	// PoolByID is the pool with an ID, which may be gone.

@@ -28,7 +28,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		s.follow(w, r)
 		return
 	}
-	answer(w, map[string][]Event{"events": s.journal.Events(canonical(r.URL.Query().Get("pool")))})
+	list(w, `{"events":`, s.journal.Events(canonical(r.URL.Query().Get("pool"))), "}")
 }
 
 // canonical is a name as pools have it; "" stays that.
@@ -41,25 +41,32 @@ func canonical(name string) string {
 
 // follow writes events until the client or the server ends.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	pools, err := flag(q, "pools")
+	if err != nil {
+		problem(w, http.StatusUnprocessableEntity, err.Error())
+		return
+	}
 	if s.streams.Add(1) > maxStreams {
 		s.streams.Add(-1)
 		problem(w, http.StatusTooManyRequests, fmt.Sprintf("more than %d follow the events", maxStreams))
 		return
 	}
 	defer s.streams.Add(-1)
-	q := r.URL.Query()
 	last := r.Header.Get("Last-Event-ID")
 	if last == "" {
 		last = q.Get("last")
 	}
 	only := canonical(q.Get("pool"))
-	reader, ok := s.journal.follow(last, q.Get("pools") == "true")
+	reader, ok := s.journal.follow(last, pools)
 	defer s.journal.leave(reader)
 
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
+	if r.Method == http.MethodHead {
+		return
+	}
 	out := stream{w, http.NewResponseController(w)}
-	out.begin()
 	if !ok {
 		out.event("", "reset", struct{}{})
 	}
@@ -78,53 +85,82 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 		case <-listenOf(r).closing:
 			return
 		case <-beat.C:
-			out.begin()
-			fmt.Fprint(w, ": still here\n\n")
+			out.comment("still here")
 			continue
 		case <-pace.C:
 			paced = true
 		case <-reader.wake:
 		}
-		events, touched, reload := s.journal.news(reader, paced)
-		out.begin()
-		for _, e := range events {
-			if only == "" || e.Pool == only || e.Pool == "" {
-				out.event(e.ID, e.Kind, e)
-			}
+		n := s.journal.news(reader, paced)
+		if err := s.report(out, n, only); err != nil {
+			return
 		}
-		if reload {
-			out.event("", "reload", struct{}{})
-		}
-		for _, id := range touched {
-			if p, ok := s.source.PoolByID(id); ok && (only == "" || p.Name == only) {
-				out.event("", "pool", p)
-			}
-		}
-		if paced && (reload || len(touched) > 0) {
+		if paced && (n.reload || len(n.touched) > 0) {
 			paced = false
 			pace.Reset(poolPace)
 		}
 	}
 }
 
-// stream is the writing end of an event stream.
+// report writes news, and stops at the first error: there is nobody any more.
+func (s *Server) report(out stream, n news, only string) error {
+	if n.lost {
+		if err := out.event("", "reset", struct{}{}); err != nil {
+			return err
+		}
+	}
+	for _, e := range n.events {
+		if !e.concerns(only) {
+			continue
+		}
+		if err := out.event(e.ID, e.Kind, e); err != nil {
+			return err
+		}
+	}
+	if n.reload {
+		if err := out.event("", "reload", struct{}{}); err != nil {
+			return err
+		}
+	}
+	for _, id := range n.touched {
+		p, ok := s.source.PoolByID(id)
+		if !ok || only != "" && p.Name != only {
+			continue
+		}
+		if err := out.event("", "pool", p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stream is the writing end of an event stream. Each write has its own time, so that a client that is slow gets what
+// there is, and one that does not read is left after patience.
 type stream struct {
 	http.ResponseWriter
 	control *http.ResponseController
 }
 
-// begin gives the client its time anew.
-func (s stream) begin() { s.control.SetWriteDeadline(time.Now().Add(patience)) }
+func (s stream) flush() error {
+	s.control.SetWriteDeadline(time.Now().Add(patience))
+	return s.control.Flush()
+}
 
-func (s stream) flush() error { return s.control.Flush() }
-
-func (s stream) event(id, kind string, document any) {
+func (s stream) event(id, kind string, document any) error {
 	data, err := json.Marshal(document)
 	if err != nil {
-		return // there is no such document
+		return err
 	}
 	if id != "" {
-		fmt.Fprintf(s, "id: %s\n", id)
+		id = "id: " + id + "\n"
 	}
-	fmt.Fprintf(s, "event: %s\ndata: %s\n\n", kind, data)
+	s.control.SetWriteDeadline(time.Now().Add(patience))
+	_, err = fmt.Fprintf(s, "%sevent: %s\ndata: %s\n\n", id, kind, data)
+	return err
+}
+
+// comment writes what a client ignores.
+func (s stream) comment(text string) {
+	s.control.SetWriteDeadline(time.Now().Add(patience))
+	fmt.Fprintf(s, ": %s\n\n", text)
 }

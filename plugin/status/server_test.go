@@ -1,0 +1,206 @@
+package status
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestHost has names that lead here: those that anybody can make do so get nothing.
+func TestHost(t *testing.T) {
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := withToken(t)
+	for host, ok := range map[string]bool{
+		"127.0.0.1:9054": true, "192.0.2.1": true, "[::1]:9054": true, "[::1]": true, "[fe80::1%25eth0]:9054": true,
+		"localhost": true, "LOCALHOST:9054": true, "localhost.:9054": true, "failover.localhost": true,
+		name: true, name + ":9054": true, strings.ToUpper(name): true,
+
+		"": false, "www.example.net": false, "www.example.net:9054": false, "localhost.example.net": false, "notlocalhost": false,
+		"127.0.0.1.example.net": false, "127.0.0.1.example.net:9054": false, "::1.example.net": false, ".": false, ":9054": false,
+	} {
+		for _, target := range []string{"/", "/api/v1/pools", "/none"} {
+			resp := f.do("GET", target, "", "Host", host)
+			if denied := resp.StatusCode == http.StatusForbidden; denied == ok {
+				t.Errorf("%s with the host %q: %s", target, host, resp.Status)
+			}
+		}
+		if !ok {
+			f.problemOf(f.do("PUT", another, drain, "Host", host), 403)
+		}
+	}
+
+	// A socket has no name, and with TLS it is the certificate that tells.
+	socket := newFront(t, Listen{Address: "unix:///run/failover.sock"})
+	if resp := socket.do("GET", "/", "", "Host", "www.example.net"); resp.StatusCode != 200 {
+		t.Errorf("over a socket: %s, want 200", resp.Status)
+	}
+	secure := newFront(t, Listen{Address: "127.0.0.1:9054"})
+	next := secure.handler
+	secure.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.TLS = new(tls.ConnectionState)
+		next.ServeHTTP(w, r)
+	})
+	if resp := secure.do("GET", "/", "", "Host", "status.example.org"); resp.StatusCode != 200 {
+		t.Errorf("with TLS: %s, want 200", resp.Status)
+	}
+}
+
+// TestForeignPage has requests as browsers send them for a page of this server, and for one from elsewhere.
+func TestForeignPage(t *testing.T) {
+	for _, f := range []*front{withToken(t), newFront(t, Listen{Address: "unix:///run/failover.sock"})} {
+		for _, test := range []struct {
+			headers []string
+			ok      bool
+		}{
+			{nil, true}, // no browser
+			{[]string{"Sec-Fetch-Site", "same-origin"}, true},
+			{[]string{"Sec-Fetch-Site", "same-origin", "Origin", "http://localhost:9054"}, true},
+			{[]string{"Origin", "http://localhost:9054"}, true}, // one that does not know Sec-Fetch-Site
+			{[]string{"Sec-Fetch-Site", "none"}, true},
+			{[]string{"Sec-Fetch-Site", "cross-site", "Origin", "https://www.example.net"}, false},
+			{[]string{"Sec-Fetch-Site", "same-site", "Origin", "http://localhost:8080"}, false},
+			{[]string{"Origin", "https://www.example.net"}, false},
+			{[]string{"Origin", "http://localhost:8080"}, false},
+			{[]string{"Origin", "null"}, false},
+		} {
+			for _, method := range []string{"PUT", "DELETE"} {
+				f.decided = nil
+				resp := f.do(method, another, drain, test.headers...)
+				if !test.ok {
+					f.problemOf(resp, 403)
+				}
+				if done := f.last() != ""; done != test.ok {
+					t.Errorf("%s with %q: %s, done: %t, want %t", method, test.headers, resp.Status, done, test.ok)
+				}
+			}
+			if resp := f.do("GET", "/api/v1/pools", "", test.headers...); resp.StatusCode != 200 || resp.Header.Get("Access-Control-Allow-Origin") != "" ||
+				resp.Header.Get("Cross-Origin-Resource-Policy") != "same-origin" {
+				t.Errorf("GET with %q: %s, %v", test.headers, resp.Status, resp.Header)
+			}
+		}
+	}
+}
+
+func TestMethods(t *testing.T) {
+	f := withToken(t)
+	for target, allow := range map[string]string{
+		"/": "GET, HEAD", "/api/v1/pools": "GET, HEAD", "/api/v1/pools/www.example.org": "GET, HEAD", "/api/v1/events": "GET, HEAD",
+		"/api/v1/overrides": "GET, HEAD", "/api/v1/openapi.yaml": "GET, HEAD", another: "PUT, DELETE",
+		"/api/v1/overrides/labels/fra1": "PUT, DELETE", "/api/v1/overrides/pools/a/members/b": "PUT, DELETE",
+	} {
+		for _, method := range []string{"GET", "HEAD", "PUT", "DELETE", "POST", "PATCH", "OPTIONS", "TRACE"} {
+			if slices.Contains(strings.Split(allow, ", "), method) {
+				continue
+			}
+			resp := f.do(method, target, "")
+			if got := resp.Header.Get("Allow"); got != allow {
+				t.Errorf("%s %s: Allow %q, want %q", method, target, got, allow)
+			}
+			f.problemOf(resp, 405)
+		}
+	}
+	for _, target := range []string{"/x", "/api", "/api/v1", "/api/v1/", "/api/v2/pools", "/api/v1/overrides/x/y", "/openapi.yaml", "/%2e%2e/etc/passwd"} {
+		if resp := f.do("GET", target, ""); resp.StatusCode != http.StatusTemporaryRedirect && resp.StatusCode != http.StatusMovedPermanently {
+			f.problemOf(resp, 404)
+		}
+	}
+	if resp := f.do("HEAD", "/api/v1/pools", ""); resp.StatusCode != 200 {
+		t.Errorf("HEAD: %s, want 200", resp.Status)
+	}
+}
+
+func TestQuery(t *testing.T) {
+	f := withToken(t)
+	for query, want := range map[string]Query{
+		"":                             {Limit: 1000},
+		"?q=FRA1":                      {Text: "fra1", Limit: 1000},
+		"?q=b%C3%BCcher&unwell=true":   {Text: "bücher", Unwell: true, Limit: 1000},
+		"?unwell=false&limit=0":        {},
+		"?limit=5&offset=7":            {Limit: 5, Offset: 7},
+		"?limit=10001":                 {Limit: 10_000},
+		"?limit=9223372036854775807":   {Limit: 10_000},
+		"?offset=9223372036854775807":  {Limit: 1000, Offset: 9223372036854775807},
+		"?q=%00&offset=0&another=word": {Text: "\x00", Limit: 1000},
+	} {
+		d := read[Document](t, f.do("GET", "/api/v1/pools"+query, ""))
+		if f.asked != want {
+			t.Errorf("%s asks for %+v, want %+v", query, f.asked, want)
+		}
+		if left := max(0, min(len(f.pools)-want.Offset, want.Limit)); d.Total != 2 || d.Summary.Pools != 2 || len(d.Pools) != left || d.Pools == nil {
+			t.Errorf("%s: %d of %d pools, want %d of 2", query, len(d.Pools), d.Total, left)
+		}
+	}
+	for _, query := range []string{"limit=", "limit=x", "limit=-1", "limit=1.5", "offset=-1", "offset=9223372036854775808", "unwell=1", "unwell"} {
+		f.problemOf(f.do("GET", "/api/v1/pools?"+query, ""), 422)
+	}
+	for name, want := range map[string]int{"a.example.org": 200, "A.EXAMPLE.ORG.": 200, "c.example.org": 404, "a.example.org%2Fx": 404, "..%2F..%2Fa.example.org": 404} {
+		if resp := f.do("GET", "/api/v1/pools/"+name, ""); resp.StatusCode != want {
+			t.Errorf("%s: %s, want %d", name, resp.Status, want)
+		}
+	}
+}
+
+// TestDocument has what is written piece by piece the same as the whole.
+func TestDocument(t *testing.T) {
+	f := withToken(t)
+	d := read[Document](t, f.do("GET", "/api/v1/pools", ""))
+	want := Document{Server: f.Process(), Summary: f.Summary(), Pools: f.pools, Total: len(f.pools)}
+	want.Server.Changes = "token"
+	if got, want := fmt.Sprintf("%+v", d), fmt.Sprintf("%+v", want); len(got) != len(want) { // but for pointers
+		t.Errorf("%s, want %s", got, want)
+	}
+	if all := read[map[string][]string](t, f.do("GET", "/api/v1/overrides", ""))["overrides"]; all == nil {
+		t.Errorf("no overrides are null, want []")
+	}
+	if all := read[map[string][]string](t, f.do("GET", "/api/v1/events", ""))["events"]; all == nil {
+		t.Errorf("no events are null, want []")
+	}
+	if resp := f.do("GET", "/api/v1/pools", ""); resp.Header.Get("Cache-Control") != "no-store" || resp.Header.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("%v, want no-store and nosniff", resp.Header)
+	}
+}
+
+// TestContentPolicy has what the page may run be what is in it, and nothing else in it that would be refused.
+func TestContentPolicy(t *testing.T) {
+	f := withToken(t)
+	resp := f.do("GET", "/", "")
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.Header.Get("Content-Type") != "text/html; charset=utf-8" {
+		t.Fatalf("%s %s (%v)", resp.Status, resp.Header.Get("Content-Type"), err)
+	}
+	policy := make(map[string]string)
+	for directive := range strings.SplitSeq(resp.Header.Get("Content-Security-Policy"), "; ") {
+		name, value, _ := strings.Cut(directive, " ")
+		policy[name] = value
+	}
+	for _, element := range []string{"script", "style"} {
+		all := regexp.MustCompile(`(?is)<`+element+`[^>]*>(.*?)</`+element+`>`).FindAllSubmatch(body, -1)
+		if n := len(regexp.MustCompile(`(?i)<`+element+`[\s>]`).FindAll(body, -1)); len(all) != 1 || n != 1 {
+			t.Fatalf("the page has %d elements %s, want 1", n, element)
+		}
+		sum := sha256.Sum256(all[0][1])
+		if want := "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"; policy[element+"-src"] != want {
+			t.Errorf("%s-src is %s, want %s", element, policy[element+"-src"], want)
+		}
+	}
+	for name, want := range map[string]string{"default-src": "'none'", "connect-src": "'self'", "img-src": "data:", "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'"} {
+		if policy[name] != want {
+			t.Errorf("%s is %q, want %q", name, policy[name], want)
+		}
+	}
+	markup := regexp.MustCompile(`(?is)<(script|style)>.*?</(script|style)>`).ReplaceAll(body, nil)
+	if refused := regexp.MustCompile(`(?i)<[^>]*\s(style|on\w+)\s*=`).Find(markup); refused != nil {
+		t.Errorf("the page has %q, which a browser refuses by its policy", refused)
+	}
+}
