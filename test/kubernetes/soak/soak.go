@@ -32,6 +32,7 @@ func (l *lab) soak(lasts time.Duration, rng *rand.Rand) error {
 		failed = make(chan error, 2)
 	)
 	begin := time.Now()
+	before := l.dropped()
 	for r := range replicas {
 		for range askers {
 			wg.Go(func() { l.query(r, rate, end, &t) })
@@ -54,6 +55,13 @@ func (l *lab) soak(lasts time.Duration, rng *rand.Rand) error {
 	fmt.Printf("%d answers, %.0f a second, the slowest after %v over UDP, %v over TCP; %d lost, %d wrong; faults: %v; netem: %v\n",
 		t.answers.Load(), float64(t.answers.Load())/took, slowest(0), slowest(1), t.lost.Load(), t.wrong.Load(), count, l.netem)
 	t.say()
+	if after := l.dropped(); t.lost.Load() > 0 {
+		for name, n := range after {
+			if n > before[name] {
+				fmt.Fprintf(os.Stderr, "The kernel has dropped %d: %s\n", n-before[name], name)
+			}
+		}
+	}
 	var errs []error
 	for range 2 {
 		errs = append(errs, <-failed)
@@ -138,6 +146,40 @@ func (l *lab) measure(replica int) size {
 	page, _ := io.ReadAll(conn)
 	s.goroutines = number(string(page), "go_goroutines ")
 	return s
+}
+
+// dropped are the kernel's counters of packets that were dropped for want of room or of time, in the replicas' networks
+// and in ours: what tells a query that nobody got from one that nobody answered.
+func (l *lab) dropped() map[string]int {
+	counters := make(map[string]int)
+	networks := map[string]string{"asking": "/proc/self/net"}
+	for r, s := range l.servers {
+		networks[fmt.Sprintf("replica %d", r)] = fmt.Sprintf("/proc/%d/net", s.Process.Pid)
+	}
+	for network, dir := range networks {
+		for _, file := range []string{"snmp", "netstat"} {
+			text, _ := os.ReadFile(dir + "/" + file)
+			names, values := []string(nil), []string(nil)
+			for line := range strings.Lines(string(text)) {
+				if names, values = values, strings.Fields(line); len(names) == 0 || len(names) != len(values) || names[0] != values[0] {
+					continue
+				}
+				for i, name := range names[1:] {
+					if n, err := strconv.Atoi(values[i+1]); err == nil && strings.Contains(name, "Err") || strings.Contains(name, "Drop") || strings.Contains(name, "Discards") {
+						counters[network+", "+strings.TrimSuffix(names[0], ":")+" "+name] = n
+					}
+				}
+			}
+		}
+		text, _ := os.ReadFile(dir + "/softnet_stat") // of the whole machine
+		for cpu := range strings.Lines(string(text)) {
+			if fields := strings.Fields(cpu); len(fields) > 1 {
+				n, _ := strconv.ParseInt(fields[1], 16, 64)
+				counters["the backlog of a processor"] += int(n)
+			}
+		}
+	}
+	return counters
 }
 
 // number is the number after a word at the beginning of a line.
