@@ -290,11 +290,13 @@ func (r *registry) forget(g *generation) {
 	}
 	r.generations, r.index = slices.DeleteFunc(r.generations, func(o *generation) bool { return o == g }), nil
 	forgetSeries(g, r.generations)
-	none := len(r.generations) == 0
+	r.mu.Unlock()
+	r.deciding.Lock()
+	defer r.deciding.Unlock()
+	r.mu.Lock()
+	none := len(r.generations) == 0 && r.opening == nil // another may have begun in between
 	r.mu.Unlock()
 	if none {
-		r.deciding.Lock()
-		defer r.deciding.Unlock()
 		r.put(new(override.Table))
 	}
 }

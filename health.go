@@ -137,12 +137,23 @@ func (p *livePool) start(g *generation, before *livePool, silent bool) {
 		}
 	}
 	p.status = make([]monitor.Status, p.Size())
+	manual := before != nil && before.manual
 	if before != nil {
 		p.follow(before)
 	} else if g.kept != nil {
-		p.recall(g.kept.pool(p.id()))
+		known := g.kept.pool(p.id())
+		manual = known.Manual
+		p.recall(known)
 	}
 	members := p.members()
+	if p.manual && !manual { // nobody has kept them out so far
+		for i := range members {
+			if members[i].waiting {
+				p.let(i, time.Now())
+			}
+		}
+		members = p.members()
+	}
 	if before == nil && g.kept != nil { // what is known from before is no news
 		for i, m := range members {
 			p.status[i] = m.status
@@ -300,7 +311,9 @@ func (p *livePool) change(cause string) {
 		process.events.answered(p, cause)
 	}
 	process.events.touched(p)
-	process.state.changed()
+	if news || !same { // other things are written when the file is refreshed
+		process.state.changed()
+	}
 }
 
 // publish chooses, stores the answers and sees to it that they are made anew when a hold ends.
@@ -427,7 +440,7 @@ func (p *livePool) membersUnder(decided *override.Table) []memberState {
 			members[i].wait(p.letBackAt(i))
 		}
 		if decided.Any() {
-			members[i].obey(decided.Find(p.names[0], p.Member(i)), now)
+			members[i].obey(decided.Find(p.names, p.Member(i)), now)
 		}
 	}
 	return members

@@ -173,10 +173,13 @@ func (c *config) state(p property) error {
 		return err
 	}
 	s := statePlace{p.position, c.path(p.args[0]), time.Minute}
+	if target, err := filepath.EvalSymlinks(s.file); err == nil {
+		s.file = target // it is replaced, and not the link to it
+	}
 	if len(p.args) > 1 {
 		d, err := durations.NewDurationFromArg(p.args[1])
-		if err != nil || d <= 0 || d > maxMaxAge {
-			return p.errorf("state %q with the age %q, want a duration of more than 0s and at most %s", p.args[0], p.args[1], short(maxMaxAge))
+		if err != nil || d < time.Second || d > maxMaxAge {
+			return p.errorf("state %q with the age %q, want a duration from 1s to %s", p.args[0], p.args[1], short(maxMaxAge))
 		}
 		s.maxAge = d
 	}

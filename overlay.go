@@ -423,7 +423,7 @@ func (o *overlay) member(f *found) *memberState {
 	if o.manual {
 		s.wait(f.letBack)
 	}
-	s.obey(process.overrides.Load().Find(o.names[0], pool.Member{Addr: f.addr}), now)
+	s.obey(process.overrides.Load().Find(o.names, pool.Member{Addr: f.addr}), now)
 	return &s
 }
 

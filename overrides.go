@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/coredns-failover/failover/plugin/override"
@@ -24,17 +23,9 @@ var errNoMember = errors.New("no such member")
 // is a member that it is for.
 func (r *registry) resolve(t override.Target) (override.Target, error) {
 	if t.Pool != "" {
-		name := dns.CanonicalName(t.Pool)
-		t.Pool = ""
-		for _, m := range r.speaking() {
-			if !slices.Contains(m.allNames(), name) {
-				continue
-			}
-			t.Pool = m.allNames()[0]
-			t.Member = memberOf(m.allMembers(), t.Member)
-		}
-		if t.Pool == "" {
-			return t, fmt.Errorf("%w: no pool has the name %q", errNoMember, name)
+		t = inPool(t)
+		if !slices.ContainsFunc(r.speaking(), func(d decided) bool { return slices.Contains(d.allNames(), t.Pool) }) {
+			return t, fmt.Errorf("%w: no pool has the name %q", errNoMember, t.Pool)
 		}
 	}
 	o := override.Override{Target: t, Action: override.Drain}
@@ -44,30 +35,29 @@ func (r *registry) resolve(t override.Target) (override.Target, error) {
 	if len(r.affected(nil, new(override.Table).With(o))) == 0 {
 		return t, fmt.Errorf("%w: none is %q", errNoMember, o.Target)
 	}
-	return o.Target, nil
+	return normal(o.Target), nil
 }
 
-// memberOf is the word for the member that has a label or an address, or the word itself where there is none.
-func memberOf(members []pool.Member, word string) string {
-	addr, isAddr := override.ParseMember(word)
-	for _, m := range members {
-		switch {
-		case isAddr && m.Addr == addr.Addr() && (addr.Port() == 0 || addr.Port() == m.Port),
-			!isAddr && word != "" && strings.EqualFold(m.Label, word):
-			return address(m)
-		}
+// inPool is a target in one pool as tables have it. What is no address there is a label.
+func inPool(t override.Target) override.Target {
+	t.Pool = dns.CanonicalName(t.Pool)
+	if _, ok := override.ParseMember(t.Member); !ok && t.Label == "" {
+		t.Member, t.Label = "", t.Member
 	}
-	return word
+	return t
 }
 
 // normal is a target in the form of those in a table, as far as that can be told without a look at the members.
 func normal(t override.Target) override.Target {
 	if t.Pool != "" {
-		t.Pool = dns.CanonicalName(t.Pool)
+		t = inPool(t)
 	}
 	o := override.Override{Target: t, Action: override.Drain}
 	if o.Check() != nil {
 		return t
+	}
+	if m, ok := override.ParseMember(o.Member); ok && o.Pool != "" {
+		o.Member = m.Addr().String() // a pool has it once
 	}
 	return o.Target
 }
@@ -82,8 +72,8 @@ func address(m pool.Member) string {
 type decided interface {
 	allNames() []string
 	allMembers() []pool.Member
-	redecide(cause string)                       // has it make its answer anew
-	preview(after *override.Table) status.Effect // what that would be
+	redecide(cause string)                                                    // has it make its answer anew
+	preview(after *override.Table, back func(pool.Member) bool) status.Effect // what that would be
 	letBackAll(which func(pool.Member) bool, dry bool) (waited []pool.Member)
 }
 
@@ -136,10 +126,9 @@ func (r *registry) affected(before, after *override.Table) []bearing {
 func differing(all []decided, before, after *override.Table) []bearing {
 	var some []bearing
 	for _, d := range all {
-		name := d.allNames()[0]
-		members := d.allMembers()
+		names, members := d.allNames(), d.allMembers()
 		if i := slices.IndexFunc(members, func(m pool.Member) bool {
-			a, b := before.Find(name, m), after.Find(name, m)
+			a, b := before.Find(names, m), after.Find(names, m)
 			return a != b && (a == nil || b == nil || !a.Equal(b))
 		}); i >= 0 {
 			some = append(some, bearing{d, members[i]})
@@ -151,12 +140,24 @@ func differing(all []decided, before, after *override.Table) []bearing {
 // maxEffects is how many pools an outcome shows.
 const maxEffects = 20
 
-// outcome is what it would do to put one table in the place of another.
-func (r *registry) outcome(before, after *override.Table) (o status.Outcome, bare bool) {
+// outcome is what it would do to put one table in the place of another, and to let the members of a target back that wait
+// for it; zero: none.
+func (r *registry) outcome(before, after *override.Table, back override.Target) (o status.Outcome, bare bool) {
+	only := new(override.Table)
+	if back != (override.Target{}) {
+		only = only.With(override.Override{Target: back, Action: override.Drain})
+	}
 	all := r.affected(before, after)
+	for _, b := range r.affected(nil, only) {
+		match := func(m pool.Member) bool { return only.Find(b.allNames(), m) != nil }
+		known := slices.ContainsFunc(all, func(a bearing) bool { return a.decided == b.decided })
+		if waiting := b.letBackAll(match, true); len(waiting) > 0 && !known {
+			all = append(all, bearing{b.decided, waiting[0]})
+		}
+	}
 	o = status.Outcome{Pools: len(all), Effects: []status.Effect{}, Warnings: []string{}}
 	for _, b := range all {
-		e := b.preview(after)
+		e := b.preview(after, func(m pool.Member) bool { return only.Find(b.allNames(), m) != nil })
 		e.Member = b.member.String()
 		if e.Bare {
 			bare = true
@@ -194,7 +195,7 @@ func (r *registry) Override(o override.Override, how status.How) (status.Outcome
 	}
 	before := r.overrides.Load()
 	after := before.With(o)
-	outcome, bare := r.outcome(before, after)
+	outcome, bare := r.outcome(before, after, override.Target{})
 	outcome.Override, outcome.DryRun = &o, how.DryRun
 	switch {
 	case how.DryRun:
@@ -230,9 +231,9 @@ func (r *registry) Clear(t override.Target, by status.By, how status.How) (statu
 	after := before.Without(resolved)
 	waits := r.letBack(resolved, true)
 	if o == nil && !waits {
-		return status.Outcome{}, sourceError(fmt.Errorf("%w: there is no override of %q, and nothing that waits to be let back", errNoMember, resolved))
+		return status.Outcome{}, sourceError(r.nothingToClear(resolved))
 	}
-	outcome, bare := r.outcome(before, after)
+	outcome, bare := r.outcome(before, after, resolved)
 	outcome.DryRun = how.DryRun
 	switch {
 	case how.DryRun:
@@ -240,8 +241,11 @@ func (r *registry) Clear(t override.Target, by status.By, how status.How) (statu
 	case bare && !how.Force:
 		return outcome, status.ErrBare
 	}
-	cause := fmt.Sprintf("%s: cleared%s", resolved, by)
-	log.Infof("Override of %s", cause)
+	if o != nil {
+		log.Infof("Override of %s: cleared%s", resolved, by)
+	} else {
+		log.Infof("Let back: %s%s", resolved, by)
+	}
 	operations.WithLabelValues("clear").Inc()
 	if o != nil {
 		r.put(after)
@@ -255,8 +259,18 @@ func (r *registry) Clear(t override.Target, by status.By, how status.How) (statu
 	if waits {
 		r.letBack(resolved, false)
 	}
-	r.redecide(before, after, cause)
+	r.redecide(before, after, "an override is cleared"+by.String())
 	return outcome, nil
+}
+
+// nothingToClear is the error of a target without an override of its own. There may be a wider one.
+func (r *registry) nothingToClear(t override.Target) error {
+	for _, b := range r.affected(nil, new(override.Table).With(override.Override{Target: t, Action: override.Drain})) {
+		if o := r.overrides.Load().Find(b.allNames(), b.member); o != nil {
+			return fmt.Errorf("%w: there is no override of %q, but that of %s bears on it", errNoMember, t, o.Target)
+		}
+	}
+	return fmt.Errorf("%w: there is no override of %q, and nothing that waits to be let back", errNoMember, t)
 }
 
 // letBack lets the members of a target back that wait for it, and says whether there are any. dry only says so.
@@ -264,12 +278,12 @@ func (r *registry) letBack(target override.Target, dry bool) (waited bool) {
 	only := new(override.Table).With(override.Override{Target: target, Action: override.Drain})
 	told := make(map[string]bool)
 	for _, d := range r.everybody() { // of a Corefile that is about to answer, too: it has its own memory
-		name := d.allNames()[0]
-		for _, m := range d.letBackAll(func(m pool.Member) bool { return only.Find(name, m) != nil }, dry) {
+		names := d.allNames()
+		for _, m := range d.letBackAll(func(m pool.Member) bool { return only.Find(names, m) != nil }, dry) {
 			waited = true
-			if s, what := r.sharing.sites(), name+" "+address(m); s != nil && !dry && !told[what] {
+			if s, what := r.sharing.sites(), names[0]+" "+address(m); s != nil && !dry && !told[what] {
 				told[what] = true
-				s.Let(name, address(m))
+				s.Let(names[0], address(m))
 			}
 		}
 	}
@@ -284,7 +298,8 @@ func (r *registry) put(table *override.Table) {
 		r.expiry = nil
 	}
 	if _, next := table.Expired(time.Now()); !next.IsZero() {
-		r.expiry = time.AfterFunc(max(0, time.Until(next)), r.expire)
+		// No longer than a minute: the wall clock may be set, or stand still while the machine sleeps.
+		r.expiry = time.AfterFunc(min(max(0, time.Until(next)), time.Minute), r.expire)
 	}
 }
 
@@ -294,6 +309,10 @@ func (r *registry) expire() {
 	defer r.deciding.Unlock()
 	before := r.overrides.Load()
 	over, _ := before.Expired(time.Now())
+	if len(over) == 0 {
+		r.put(before)
+		return
+	}
 	targets := make([]override.Target, 0, len(over))
 	for _, o := range over {
 		targets = append(targets, o.Target)
@@ -340,8 +359,8 @@ func (p *livePool) allMembers() []pool.Member {
 
 func (p *livePool) redecide(cause string) { p.change(cause) }
 
-// preview is what the pool would answer where the operator had decided so.
-func (p *livePool) preview(after *override.Table) status.Effect {
+// preview is what the pool would answer where the operator had decided so, and let members back that wait.
+func (p *livePool) preview(after *override.Table, back func(pool.Member) bool) status.Effect {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e := status.Effect{PoolID: p.id(), Pool: p.names[0], View: p.home.view, Before: p.answerOf(p.now.Load())}
@@ -352,6 +371,9 @@ func (p *livePool) preview(after *override.Table) status.Effect {
 	members := p.membersUnder(after)
 	health := make([]pool.Health, len(members))
 	for i := range members {
+		if m := &members[i]; m.waiting && back(p.Member(i)) {
+			m.waiting, m.held = false, 0
+		}
 		health[i] = members[i].health()
 	}
 	s := newSnapshot(p, p.Choose(health, p.last))
@@ -367,7 +389,11 @@ func (p *livePool) letBackAll(which func(pool.Member) bool, dry bool) (waited []
 		return nil
 	}
 	p.mu.Lock()
-	for i, m := range p.members() {
+	if p.checks == nil { // it has not begun, or has ended
+		p.mu.Unlock()
+		return nil
+	}
+	for i, m := range p.membersUnder(nil) { // an override hides that it waits, and does not end it
 		if m.waiting && which(p.Member(i)) {
 			waited = append(waited, p.Member(i))
 			if !dry {
@@ -385,7 +411,9 @@ func (p *livePool) letBackAll(which func(pool.Member) bool, dry bool) (waited []
 func (o *overlay) allNames() []string { return o.names }
 
 func (o *overlay) allMembers() []pool.Member {
+	o.mu.Lock() // what is just being taken up is in there
 	known := *o.known.Load()
+	o.mu.Unlock()
 	all := make([]pool.Member, 0, len(known))
 	for addr := range known {
 		all = append(all, pool.Member{Addr: addr})
@@ -395,13 +423,16 @@ func (o *overlay) allMembers() []pool.Member {
 }
 
 func (o *overlay) redecide(string) {
-	for _, f := range *o.known.Load() {
+	o.mu.Lock() // what is just being taken up is in there
+	known := *o.known.Load()
+	o.mu.Unlock()
+	for _, f := range known {
 		f.Changed()
 	}
 }
 
 // preview says little: what an overlay answers depends on what the next plugins do.
-func (o *overlay) preview(*override.Table) status.Effect {
+func (o *overlay) preview(*override.Table, func(pool.Member) bool) status.Effect {
 	return status.Effect{PoolID: o.id(), Pool: o.names[0], View: o.home.view, Before: o.answerOf(), After: o.answerOf()}
 }
 

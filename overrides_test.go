@@ -125,7 +125,10 @@ func TestOverridesRank(t *testing.T) {
 		decide(t, "drain www.example.org/192.0.2.1", 0)
 		expect(t, "The member in the pool", now(t, f), "2")
 		decide(t, "up www.example.org/EAST", 0)
-		expect(t, "The same by its label", now(t, f), "1 2")
+		expect(t, "Its label in the pool", now(t, f), "2")
+		undo(t, "www.example.org/192.0.2.1")
+		undo(t, "192.0.2.1")
+		expect(t, "The label in the pool before the label", now(t, f), "1 2")
 	})
 }
 
@@ -156,7 +159,7 @@ func TestOverrideOutcome(t *testing.T) {
 		_, f := newWorld().begin(t, "failover www.example.org www2.example.org 192.0.2.1:443 192.0.2.2:443\nfailover a.example.org 192.0.2.1:443")
 		o := decision("drain WWW2.example.org/192.0.2.1", 0)
 		outcome, err := process.Override(o, status.How{DryRun: true})
-		if err != nil || len(outcome.Effects) != 1 || len(outcome.Warnings) != 0 || outcome.Override.Pool != "www.example.org." {
+		if err != nil || len(outcome.Effects) != 1 || len(outcome.Warnings) != 0 || outcome.Override.Pool != "www2.example.org." {
 			t.Fatalf("Outcome %+v, %v, want one effect on the pool that has the name", outcome, err)
 		}
 		if e := outcome.Effects[0]; e.Before.Text != "192.0.2.1 192.0.2.2" || e.After.Text != "192.0.2.2" || e.Bare || e.Member != "192.0.2.1:443" {
@@ -424,7 +427,10 @@ func TestOverride(t *testing.T) {
 				t.Errorf("%s: %v, want %v", target, err, status.ErrNotFound)
 			}
 		}
-		if _, err := process.Clear(override.Target{Pool: "www.Example.org", Member: "[::ffff:192.0.2.2]:443"}, status.By{Author: "alice"}, status.How{}); err != nil {
+		if _, err := process.Clear(override.Target{Member: "[::ffff:192.0.2.2]:443"}, status.By{Author: "alice"}, status.How{}); err == nil || !strings.Contains(err.Error(), "that of label FRA2 in www.example.org. bears on it") {
+			t.Errorf("clearing it by another name: %v, want an error that says what to clear", err)
+		}
+		if _, err := process.Clear(override.Target{Pool: "www.Example.org", Member: "fra2"}, status.By{Author: "alice"}, status.How{}); err != nil {
 			t.Error(err)
 		}
 		expect(t, "cleared", now(t, f), "1 2")

@@ -57,6 +57,7 @@ type stateTarget struct {
 type statePool struct {
 	ID      string                       `json:"id"`
 	Last    []netip.AddrPort             `json:"last,omitempty"`
+	Manual  bool                         `json:"manual,omitempty"` // LetBack is all that were
 	LetBack map[netip.AddrPort]time.Time `json:"letBack,omitempty"`
 	Found   map[netip.Addr]time.Time     `json:"found,omitempty"` // addresses of an overlay, and when they worked last
 }
@@ -95,10 +96,15 @@ var errForeign = errors.New("is left as it is, and nothing is kept")
 
 // readState reads a state file. No file is no error, and nothing.
 func readState(name string, maxAge time.Duration, now time.Time) (*kept, error) {
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch info, err := os.Stat(name); {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is no file, so it %w", name, errForeign)
 	}
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -149,10 +155,10 @@ func readState(name string, maxAge time.Duration, now time.Time) (*kept, error) 
 	return k, nil
 }
 
-// restore reads the state file of a generation, unless it is the one that is being written.
+// restore reads the state file of a generation, unless there is one before it: what the process knows is newer.
 func (g *generation) restore() {
 	s := g.state
-	if s == nil || process.state.uses(s.file) {
+	if s == nil || g.replaces != nil {
 		return
 	}
 	var err error
@@ -160,7 +166,9 @@ func (g *generation) restore() {
 		log.Warningf("State: %v", err)
 	}
 	if errors.Is(err, errForeign) {
+		process.mu.Lock()
 		g.state = nil
+		process.mu.Unlock()
 	}
 	if g.kept != nil && len(g.kept.statuses) > 0 {
 		log.Infof("State: beginning with the statuses of %d targets from %s", len(g.kept.statuses), s.file)
@@ -225,7 +233,7 @@ func (p *livePool) keep() (s statePool, ok bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.ID, s.LetBack = p.id(), make(map[netip.AddrPort]time.Time)
+	s.ID, s.Manual, s.LetBack = p.id(), p.manual, make(map[netip.AddrPort]time.Time)
 	for _, i := range p.last {
 		s.Last = append(s.Last, p.dialled(i))
 	}
@@ -274,6 +282,7 @@ func (o *overlay) recall(s statePool) {
 		f.letBack = s.LetBack[netip.AddrPortFrom(addr, 0)]
 		o.believe(f)
 		f.remember(worked)
+		f.status = f.belief.Load().status // what is known from before is no news
 		known[addr] = f
 	}
 	o.known.Store(&known)
@@ -300,13 +309,6 @@ func (k *keeper) use(place *statePlace) {
 	if k.place = place; place != nil {
 		k.writer.Store(newStateWriter(place.file, place.maxAge/4, process.collect))
 	}
-}
-
-// uses says whether a file is the one that is written.
-func (k *keeper) uses(file string) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.place != nil && k.place.file == file
 }
 
 // changed notes that there is something new to write. It waits for nothing.

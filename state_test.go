@@ -285,7 +285,7 @@ func TestStateOverReloads(t *testing.T) {
 			t.Errorf("It is still written %s later", left)
 		}
 		undo(t, "192.0.2.1")
-		expect(t, "One with a decision in it", now(t, reload(keeping(second, three+"}"))), "2")
+		expect(t, "One with a decision in it: what the process knows is newer", now(t, reload(keeping(second, three+"}"))), "1 2")
 	})
 }
 

@@ -142,16 +142,19 @@ func TestStatusOverReloads(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	kinds := make(chan string, 100)
+	kinds := make(chan string, 1000)
 	go func() {
+		kind := ""
 		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-			if kind, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
-				kinds <- kind
+			if k, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
+				kind = k
+			} else if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				kinds <- kind + " " + data
 			}
 		}
 		close(kinds)
 	}()
-	heard := func(want string) {
+	heard := func(want, to string) {
 		t.Helper()
 		eventually(t, bound, "there is an event "+want, func() bool {
 			select {
@@ -159,7 +162,7 @@ func TestStatusOverReloads(t *testing.T) {
 				if !ok {
 					t.Fatalf("The stream has ended, want %s", want)
 				}
-				return kind == want
+				return strings.HasPrefix(kind, want) && (!strings.HasPrefix(kind, "transition") || strings.Contains(kind, to))
 			default:
 				return false
 			}
@@ -179,13 +182,13 @@ func TestStatusOverReloads(t *testing.T) {
 	}
 	taken.Close()
 	hosts[0].answer(http.StatusServiceUnavailable)
-	heard("transition")
+	heard("transition", `"to":"down"`)
 	if err := s.reload(block(strings.Replace(watching(address, socket, token, hosts), "failover {", "failover {\n status "+other, 1))); err != nil {
 		t.Fatal(err)
 	}
-	heard("reload")
+	heard("reload", "")
 	hosts[0].answer(http.StatusOK)
-	heard("transition")
+	heard("transition", `"from":"down","to":"up"`)
 	var d status.Document
 	get(t, http.DefaultClient, "http://"+other+"/api/v1/pools", &d)
 	if d.Server.Changes != "none" {

@@ -122,7 +122,7 @@ func (m *Monitor) Acquire(p probe.Prober, target netip.AddrPort, settings *Setti
 		c.inherit(same)
 	} else if m.recall != nil {
 		if k, ok := m.recall(p.String(), target); ok {
-			c.status, c.back, c.since, c.err = k.Status, k.Back, k.Since.Sub(m.epoch), k.Err
+			c.status, c.back, c.since, c.err = k.Status, k.Back, min(k.Since.Sub(m.epoch), m.now()), k.Err
 		}
 	}
 	c.checks++

@@ -127,6 +127,8 @@ func (s State) Why(settings *Settings) string {
 	switch {
 	case s.Said != "":
 		return s.Said
+	case s.Status == Unknown:
+		return "not asked often enough"
 	case s.Status == Down && settings.Fall == 1:
 		return fmt.Sprintf("1 failure: %v", s.Err)
 	case s.Status == Down && settings.Window > 0:

@@ -29,23 +29,24 @@ const (
 // Actions are all of them.
 var Actions = []Action{Drain, Down, Up}
 
-// Target is whom an override is for: a member of one pool (Pool and Member), a member wherever it occurs (Member), or
-// all members with a label (Label).
+// Target is whom an override is for: a member (Member) or all members with a label (Label), wherever they occur, or in the
+// pools that have a name (Pool) only.
 type Target struct {
-	Pool   string `json:"pool,omitempty"`   // its first name, fully qualified, in lower case
+	Pool   string `json:"pool,omitempty"`   // fully qualified, in lower case
 	Member string `json:"member,omitempty"` // ADDRESS or ADDRESS:PORT; without a port it is the member with any
 	Label  string `json:"label,omitempty"`
 }
 
 // String is the target in words: "192.0.2.10:443 in www.example.org.".
 func (t Target) String() string {
-	switch {
-	case t.Label != "":
-		return "label " + t.Label
-	case t.Pool != "":
-		return t.Member + " in " + t.Pool
+	s := t.Member
+	if t.Label != "" {
+		s = "label " + t.Label
 	}
-	return t.Member
+	if t.Pool != "" {
+		s += " in " + t.Pool
+	}
+	return s
 }
 
 // Override is one decision.
@@ -91,8 +92,8 @@ func (o *Override) Check() error {
 		return fmt.Errorf("action %q, want drain, down or up", o.Action)
 	case o.Label == "" && o.Member == "":
 		return errors.New("no member and no label, want one of them")
-	case o.Label != "" && (o.Member != "" || o.Pool != ""):
-		return fmt.Errorf("label %q beside a member or a pool, want one of them", o.Label)
+	case o.Label != "" && o.Member != "":
+		return fmt.Errorf("label %q beside a member, want one of them", o.Label)
 	case !o.Until.IsZero() && !o.Until.After(o.Since):
 		return fmt.Errorf("until %s, which is over, want a time to come", o.Until.Format(time.RFC3339))
 	case o.Until.UTC().Year() > 9999: // JSON has no such time
@@ -149,35 +150,44 @@ func text(m netip.AddrPort) string {
 
 // Table is all overrides that are in force. The zero value, and nil, has none.
 type Table struct {
-	byTarget map[Target]*Override
-	labels   map[string]*Override // by the label in lower case
+	byTarget map[Target]*Override // by folded targets
+}
+
+// folded is a target with its label in lower case.
+func (t Target) folded() Target {
+	t.Label = strings.ToLower(t.Label)
+	return t
 }
 
 // Any says whether there is an override at all.
 func (t *Table) Any() bool { return t.Len() > 0 }
 
-// Find is the override of a member in a pool, or nil. That of a member in one pool outranks that of the member, and
-// this that of its label: the narrower decision is the one that somebody has thought about.
-func (t *Table) Find(inPool string, m pool.Member) *Override {
+// Find is the override of a member in a pool with these names, or nil. What is said of one pool outranks what is said of
+// all, and a member outranks a label: the narrower decision is the one that somebody has thought about.
+func (t *Table) Find(names []string, m pool.Member) *Override {
 	if !t.Any() {
 		return nil
 	}
-	addr := m.Addr.Unmap()
+	addr, label := m.Addr.Unmap(), strings.ToLower(m.Label)
 	words := []string{addr.String()}
 	if m.Port != 0 {
 		words = []string{netip.AddrPortFrom(addr, m.Port).String(), words[0]}
 	}
-	for _, in := range []string{inPool, ""} {
-		for _, word := range words {
-			if o := t.byTarget[Target{Pool: in, Member: word}]; o != nil {
+	for _, in := range [][]string{names, {""}} {
+		for _, name := range in {
+			for _, word := range words {
+				if o := t.byTarget[Target{Pool: name, Member: word}]; o != nil {
+					return o
+				}
+			}
+		}
+		for _, name := range in {
+			if o := t.byTarget[Target{Pool: name, Label: label}]; o != nil && label != "" {
 				return o
 			}
 		}
 	}
-	if m.Label == "" {
-		return nil
-	}
-	return t.labels[strings.ToLower(m.Label)]
+	return nil
 }
 
 // Get is the override of a target, or nil.
@@ -185,10 +195,7 @@ func (t *Table) Get(target Target) *Override {
 	if t == nil {
 		return nil
 	}
-	if target.Label != "" {
-		return t.labels[strings.ToLower(target.Label)]
-	}
-	return t.byTarget[target]
+	return t.byTarget[target.folded()]
 }
 
 // Len is how many overrides there are.
@@ -222,11 +229,7 @@ func (t *Table) With(more ...Override) *Table {
 	next := t.copied()
 	for i := range more {
 		o := more[i]
-		next.remove(o.Target)
-		next.byTarget[o.Target] = &o
-		if o.Label != "" {
-			next.labels[strings.ToLower(o.Label)] = &o
-		}
+		next.byTarget[o.folded()] = &o
 	}
 	return next
 }
@@ -235,7 +238,7 @@ func (t *Table) With(more ...Override) *Table {
 func (t *Table) Without(targets ...Target) *Table {
 	next := t.copied()
 	for _, target := range targets {
-		next.remove(target)
+		delete(next.byTarget, target.folded())
 	}
 	return next
 }
@@ -257,19 +260,7 @@ func (t *Table) Expired(now time.Time) (over []Override, next time.Time) {
 // copied is a table with the same overrides, which its maker may write to.
 func (t *Table) copied() *Table {
 	if t == nil || t.byTarget == nil {
-		return &Table{byTarget: make(map[Target]*Override), labels: make(map[string]*Override)}
+		return &Table{byTarget: make(map[Target]*Override)}
 	}
-	return &Table{byTarget: maps.Clone(t.byTarget), labels: maps.Clone(t.labels)}
-}
-
-// remove takes out the override of a target, if there is one. It is for a table that nobody else has yet.
-func (t *Table) remove(target Target) {
-	o := t.Get(target)
-	if o == nil {
-		return
-	}
-	delete(t.byTarget, o.Target)
-	if o.Label != "" {
-		delete(t.labels, strings.ToLower(o.Label))
-	}
+	return &Table{byTarget: maps.Clone(t.byTarget)}
 }

@@ -80,7 +80,6 @@ func TestCheck(t *testing.T) {
 		{"no target", of(Target{}, Drain), "no member and no label"},
 		{"pool only", of(Target{Pool: "www.example.org."}, Drain), "no member and no label"},
 		{"label and member", of(Target{Label: "a", Member: "192.0.2.1"}, Drain), `label "a" beside`},
-		{"label and pool", of(Target{Label: "a", Pool: "www.example.org."}, Drain), `label "a" beside`},
 		{"no address", of(Target{Member: "fra1"}, Drain), `member "fra1", want an address`},
 		{"over", Override{Target: at, Action: Up, Since: since, Until: since}, "until 2026-11-24T12:00:00Z, which is over"},
 		{"far away", Override{Target: at, Action: Up, Since: since, Until: time.Date(9999, 12, 31, 23, 0, 0, 0, time.FixedZone("", -7200))}, "until the year 10000"},
@@ -114,6 +113,8 @@ func TestFind(t *testing.T) {
 	narrowing := []Target{
 		{Pool: www, Member: "192.0.2.10:443"},
 		{Pool: www, Member: "192.0.2.10"},
+		{Pool: "web.example.org.", Member: "192.0.2.10"},
+		{Pool: www, Label: "fra1"},
 		{Member: "192.0.2.10:443"},
 		{Member: "192.0.2.10"},
 		{Label: "fRA1"},
@@ -123,12 +124,12 @@ func TestFind(t *testing.T) {
 		table = table.With(of(target, Drain))
 	}
 	for _, target := range narrowing {
-		if o := table.Find(www, m); o == nil || o.Target != target {
+		if o := table.Find([]string{www, "web.example.org."}, m); o == nil || o.Target != target {
 			t.Errorf("found %v, want that of %s", o, target)
 		}
 		table = table.Without(target)
 	}
-	if o := table.Find(www, m); o != nil || table.Any() {
+	if o := table.Find([]string{www, "web.example.org."}, m); o != nil || table.Any() {
 		t.Errorf("found %v in an empty table", o)
 	}
 }
@@ -158,14 +159,14 @@ func TestFindOther(t *testing.T) {
 		{"any.", pool.Member{Addr: netip.MustParseAddr("192.0.2.99"), Label: "fra2"}, ""},
 	} {
 		got := Action("")
-		if o := table.Find(test.pool, test.member); o != nil {
+		if o := table.Find([]string{test.pool}, test.member); o != nil {
 			got = o.Action
 		}
 		if got != test.want {
 			t.Errorf("%s in %s: %q, want %q", test.member, test.pool, got, test.want)
 		}
 	}
-	if o := (*Table)(nil).Find("any.", member("192.0.2.10")); o != nil {
+	if o := (*Table)(nil).Find([]string{"any."}, member("192.0.2.10")); o != nil {
 		t.Errorf("nil has %v", o)
 	}
 }
@@ -279,10 +280,10 @@ func FuzzMember(f *testing.F) {
 		}
 		m := pool.Member{Addr: parsed.Addr(), Port: parsed.Port()}
 		table := new(Table).With(o)
-		if table.Find("any.", m) == nil {
+		if table.Find([]string{"any."}, m) == nil {
 			t.Fatalf("the override of %q does not find %s", o.Member, m)
 		}
-		if m.Addr = m.Addr.Next(); m.Addr.IsValid() && table.Find("any.", m) != nil {
+		if m.Addr = m.Addr.Next(); m.Addr.IsValid() && table.Find([]string{"any."}, m) != nil {
 			t.Fatalf("the override of %q finds %s", o.Member, m)
 		}
 	})

@@ -171,12 +171,12 @@ func (l *lab) dropped() map[string]int {
 				}
 			}
 		}
-		text, _ := os.ReadFile(dir + "/softnet_stat") // of the whole machine
-		for cpu := range strings.Lines(string(text)) {
-			if fields := strings.Fields(cpu); len(fields) > 1 {
-				n, _ := strconv.ParseInt(fields[1], 16, 64)
-				counters["the backlog of a processor"] += int(n)
-			}
+	}
+	text, _ := os.ReadFile("/proc/self/net/softnet_stat") // of the whole machine
+	for cpu := range strings.Lines(string(text)) {
+		if fields := strings.Fields(cpu); len(fields) > 1 {
+			n, _ := strconv.ParseInt(fields[1], 16, 64)
+			counters["the backlog of a processor"] += int(n)
 		}
 	}
 	return counters
