@@ -473,3 +473,90 @@ func TestOverridesExpire(t *testing.T) {
 		}
 	})
 }
+
+// A decision may come while the server starts, from a listener that is open already.
+func TestClearBeforeStart(t *testing.T) {
+	g, _ := newWorld().generate(t, monitor.New(nil), nil, three+"failback manual\n}")
+	process.mu.Lock()
+	process.generations = append(process.generations, g)
+	process.mu.Unlock()
+	t.Cleanup(func() { process.forget(g) })
+	if _, err := process.Clear(targeted("192.0.2.1"), status.By{}, status.How{}); !errors.Is(err, status.ErrNotFound) {
+		t.Errorf("Nothing to clear: %v, want %v", err, status.ErrNotFound)
+	}
+	if !g.pools[0].mu.TryLock() {
+		t.Fatal("The pool can never start")
+	}
+	g.pools[0].mu.Unlock()
+}
+
+// Members that were answered, as nobody kept them out, go on to be when failback manual comes into the Corefile.
+func TestFailbackManualBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		g, f := w.begin(t, three+"}")
+		w.set("down", "192.0.2.1", "192.0.2.2")
+		expect(t, "Down", after(t, f, wayDown), "3")
+		w.set("", "192.0.2.1", "192.0.2.2")
+		expect(t, "Back", after(t, f, wayUp), "1 2")
+		next, ff := w.generate(t, g.monitor, g, three+"failback manual\n}")
+		g.reload()
+		next.start()
+		g.reloaded()
+		expect(t, "After the reload", now(t, ff), "1 2")
+		w.set("down", "192.0.2.1")
+		expect(t, "Down again", after(t, ff, wayDown), "2")
+		w.set("", "192.0.2.1")
+		expect(t, "From now on it waits", after(t, ff, wayUp), "2")
+	})
+}
+
+// Who is let back during a reload is so after it.
+func TestLetBackDuringReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		g, f := w.begin(t, three+"failback manual\n}")
+		w.set("down", "192.0.2.1", "192.0.2.2")
+		expect(t, "Down", after(t, f, wayDown), "3")
+		w.set("", "192.0.2.1", "192.0.2.2")
+		expect(t, "They wait", after(t, f, wayUp), "3")
+		next, ff := w.generate(t, g.monitor, g, three+"failback manual\n}")
+		g.reload()
+		next.start()
+		outcome, err := process.Clear(targeted("192.0.2.1"), status.By{}, status.How{DryRun: true})
+		if err != nil || outcome.Pools != 1 || len(outcome.Effects) != 1 || outcome.Effects[0].After.Text != "192.0.2.1" {
+			t.Errorf("What it would do: %+v, %v", outcome, err)
+		}
+		decide(t, "drain 192.0.2.1", 0)
+		undo(t, "192.0.2.1") // ends the override, and the waiting that it hid
+		expect(t, "During the reload", now(t, f), "1")
+		g.reloaded()
+		expect(t, "After the reload", now(t, ff), "1")
+	})
+}
+
+// An override of a pool is one of the pools that have the name, whatever their first name, in each view.
+func TestOverrideInPools(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		g, f := w.begin(t, "failover www.example.org web.example.org 192.0.2.1:443 192.0.2.2:443")
+		decide(t, "drain www.example.org/192.0.2.1", 0)
+		next, ff := w.generate(t, g.monitor, g, "failover web.example.org www.example.org 192.0.2.1:443 192.0.2.2:443")
+		expect(t, "Before", now(t, f), "2")
+		configs, err := configured("failover www.example.org fra=192.0.2.1:443 192.0.2.12:443", "example.org.")
+		if err != nil {
+			t.Fatal(err)
+		}
+		configs[0].specs[0].Prober = &sight{w, "0"}
+		newBlock(next, configs, []string{"example.org."}, "test#2")
+		g.reload()
+		next.start()
+		g.reloaded()
+		expect(t, "With its names the other way round", now(t, ff), "2")
+		if got := next.pools[1].now.Load().String(); got != "192.0.2.12" {
+			t.Errorf("In the other view it is %s", got)
+		}
+		undo(t, "WWW.example.org/192.0.2.1:443")
+		expect(t, "Cleared", now(t, ff), "1 2")
+	})
+}

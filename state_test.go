@@ -157,6 +157,9 @@ func TestStateOfOverlay(t *testing.T) {
 			if got := shown(t, f, "www.example.org. A"); strings.Contains(got, "192.0.2.1") || !strings.Contains(got, "192.0.2.2") {
 				t.Errorf("The first answer is %s", got)
 			}
+			if s := process.Summary(); s.Up != 1 || s.Down != 1 {
+				t.Errorf("The summary is %+v, want what is known from before", s)
+			}
 		})
 	})
 }
