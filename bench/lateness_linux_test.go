@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"net"
@@ -76,9 +77,10 @@ func unreachable(tb testing.TB) uint16 {
 	return 0
 }
 
-// lateness has so many members asked ten thousand times a second, all of them once at first and then, if so told,
-// for longer, and returns by how much these probes were late, in order.
-func lateness(tb testing.TB, members, silent int, longer time.Duration) []time.Duration {
+// lateness has so many members asked, all of them once at first, ten thousand a second, and then, if so told, for longer,
+// and returns by how much these probes were late, in order. Besides there are silent ones, which take until the timeout
+// and are asked again right after that, and the most that were waited for at once.
+func lateness(tb testing.TB, members, silent int, longer time.Duration) (late []time.Duration, most int) {
 	tb.Helper()
 	accepts, _ := startMembers(tb)
 	dead := uint16(0)
@@ -90,28 +92,51 @@ func lateness(tb testing.TB, members, silent int, longer time.Duration) []time.D
 		tb.Fatal(err)
 	}
 	var mu sync.Mutex
-	var late []time.Duration
-	m := monitor.New(func(_ string, _ error, _, by time.Duration) {
+	fails := 0
+	m := monitor.New(func(_ string, err error, _, by time.Duration) {
 		mu.Lock()
 		defer mu.Unlock()
+		if err != nil {
+			fails++
+			return
+		}
 		late = append(late, by)
 	})
 	settings := monitor.Settings{Interval: 10 * time.Second, Recheck: time.Second, Timeout: 2 * time.Second, Fall: 3, Rise: 2}
+	relentless := settings
+	relentless.Interval, relentless.Recheck = settings.Timeout, settings.Timeout
 	var checks []*monitor.Check
 	for i := range silent {
-		checks = append(checks, m.Acquire(spec.Prober, netip.AddrPortFrom(address(i), dead), &settings, watcher{}))
+		checks = append(checks, m.Acquire(spec.Prober, netip.AddrPortFrom(address(i), dead), &relentless, watcher{}))
 	}
 	for i := range members {
 		checks = append(checks, m.Acquire(spec.Prober, netip.AddrPortFrom(address(i), accepts), &settings, watcher{}))
 	}
-	time.Sleep(time.Duration(members+silent)*100*time.Microsecond + longer)
+	for end := time.Now().Add(time.Duration(members+silent)*100*time.Microsecond + longer); time.Now().Before(end); time.Sleep(time.Second) {
+		if silent > 0 {
+			most = max(most, connecting(tb, dead))
+		}
+	}
 	for _, c := range checks {
 		m.Release(c, watcher{})
 	}
 	mu.Lock()
 	defer mu.Unlock()
+	if silent > 0 && fails < silent {
+		tb.Errorf("%d probes of %d silent members have failed, want each of them to", fails, silent)
+	}
 	slices.Sort(late)
-	return late
+	return late, most
+}
+
+// connecting is how many connections to a port are waited for.
+func connecting(tb testing.TB, port uint16) int {
+	tb.Helper()
+	text, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return bytes.Count(text, fmt.Appendf(nil, ":%04X 02 ", port)) // SYN_SENT
 }
 
 // load is how many programs have wanted a processor in the last minute, on average.
@@ -126,33 +151,39 @@ func load(tb testing.TB) float64 {
 	return load
 }
 
-// A probe begins when it is due, whatever the number of members, and of those that do not answer at all. A busy
-// machine gets another try.
+// The probe of a member that answers begins when it is due, whatever the number of members, and of those that do not
+// answer at all. A busy machine gets another try.
 func TestLateness(t *testing.T) {
-	members, silent, longer := 20_000, 5_000, 3*time.Second
+	members, living, silent, longer := 20_000, 5_000, 5_000, 5*time.Second
 	if *full {
-		members, silent, longer = 100_000, 20_000, time.Minute
+		members, living, silent, longer = 100_000, 10_000, 20_000, time.Minute
 	}
-	if files := openFiles(t, uint64(silent)*3/2+10_000); files < uint64(silent)*3/2+1000 {
-		silent = int(files) / 2
-		t.Logf("Only %d files may be open, and so %d members not answer", files, silent)
+	openFiles(t, uint64(silent)*3/2+10_000)
+	if room := probe.Room(); silent > room*2/3 {
+		silent = room * 2 / 3
+		t.Logf("There is room for %d probes at once, and so %d members do not answer", room, silent)
 	}
-	for _, silent := range []int{0, silent} {
-		var p99 time.Duration
-		for range 5 {
-			late := lateness(t, members, silent, longer)
-			p99 = late[len(late)*99/100]
-			t.Logf("%d members, and %d that do not answer: %d probes late by %s at the median, %s for one of a hundred, %s at most",
-				members, silent, len(late), late[len(late)/2], p99, late[len(late)-1])
-			if p99 < 100*time.Millisecond {
-				break
+	for _, tc := range []struct{ members, silent int }{{members, 0}, {living, silent}} {
+		t.Run(fmt.Sprintf("%d and %d", tc.members, tc.silent), func(t *testing.T) {
+			var p99 time.Duration
+			for range 5 {
+				late, most := lateness(t, tc.members, tc.silent, longer)
+				p99 = late[len(late)*99/100]
+				t.Logf("%d members, and %d that do not answer, %d of them waited for at once: load %.1f, %d probes late by %s at the median, %s for one of a hundred, %s at most",
+					tc.members, tc.silent, most, load(t), len(late), late[len(late)/2], p99, late[len(late)-1])
+				if want := tc.silent * 3 / 4; most < want {
+					t.Errorf("%d members were waited for at once, want %d at least", most, want)
+				}
+				if p99 < 100*time.Millisecond {
+					break
+				}
 			}
-		}
-		if load := load(t); p99 >= 100*time.Millisecond && load > 2*float64(runtime.NumCPU()) {
-			t.Skipf("The load is %.1f: a probe is late for want of a processor", load)
-		}
-		if p99 >= 100*time.Millisecond {
-			t.Errorf("With %d members that do not answer one of a hundred is late by %s, want 100ms at most", silent, p99)
-		}
+			if load := load(t); p99 >= 100*time.Millisecond && load > 2*float64(runtime.NumCPU()) {
+				t.Skipf("The load is %.1f: a probe is late for want of a processor", load)
+			}
+			if p99 >= 100*time.Millisecond {
+				t.Errorf("With %d members that do not answer one of a hundred is late by %s, want 100ms at most", tc.silent, p99)
+			}
+		})
 	}
 }

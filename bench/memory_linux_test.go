@@ -110,7 +110,7 @@ func TestMemory(t *testing.T) {
 	port, _ := startMembers(t)
 	none := measureMemory(t, 1, 1, port, time.Second)
 	t.Logf("%d MiB resident without members", none.resident>>20)
-	for _, tc := range []struct{ each, most int }{{4, 700}, {1, 1300}} { // bytes of each member
+	for _, tc := range []struct{ each, most int }{{4, 500}, {1, 1000}} { // bytes of each member
 		u := measureMemory(t, members/tc.each, members, port, wait)
 		used := (u.heap - none.heap) / members
 		t.Logf("%d members, %d in each pool: started in %s, %d MiB more resident, %d bytes a member, of which %d are in use", members, tc.each, u.start,

@@ -293,36 +293,6 @@ type holding struct{ calls *[]probe.Call }
 func (h holding) Dial(calls []probe.Call) { *h.calls = append(*h.calls, calls...) }
 func (h holding) Close()                  {}
 
-// A watcher that takes its time holds up neither the dialer, which is one for all, nor the schedule.
-func TestSlowWatcher(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, m *Monitor) {
-		m.dialer = func(e *engine) dialer {
-			return atOnce{func(who any, c net.Conn, err error) { m.connected(e, who.(*Check), c, err) }}
-		}
-		slow, quick := newWatch(), newWatch()
-		slow.also = func() { time.Sleep(10 * usual.Interval) }
-		a := m.Acquire(new(caller), number(1), &usual, slow)
-		b := m.Acquire(new(caller), number(2), &usual, quick)
-		quick.until(t, time.Second, "up", func() bool { return m.state(b).Status == Up })
-		m.Release(a, slow)
-		m.Release(b, quick)
-		time.Sleep(20 * usual.Interval)
-	})
-}
-
-// atOnce is a dialer whose connections are there before Dial returns.
-type atOnce struct {
-	connected func(who any, c net.Conn, err error)
-}
-
-func (d atOnce) Dial(calls []probe.Call) {
-	for _, c := range calls {
-		d.connected(c.Who, nil, nil)
-	}
-}
-
-func (atOnce) Close() {}
-
 // A system that has no dialer to give when it is asked may have one later.
 func TestDialerLater(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, m *Monitor) {
@@ -358,17 +328,20 @@ func TestReleaseOfWaiting(t *testing.T) {
 		m.engine.room = len(checks)
 		m.mu.Unlock()
 		time.Sleep(usual.Timeout - time.Second)
-		m.Release(checks[maxAsking], w)
+		m.mu.Lock()
+		gone, stays := m.engine.waiting[0].Check, m.engine.waiting[1].Check
+		m.mu.Unlock()
+		m.Release(gone, w)
 		time.Sleep(usual.Timeout)
 		synctest.Wait()
-		if n := len(f.times(number(maxAsking))); n != 0 {
+		if n := len(f.times(gone.target())); n != 0 {
 			t.Errorf("It was asked %d times after its release", n)
 		}
-		if n := len(f.times(number(maxAsking + 1))); n != 1 {
+		if n := len(f.times(stays.target())); n != 1 {
 			t.Errorf("The one behind it was asked %d times, want once", n)
 		}
-		for i, c := range checks {
-			if i != maxAsking {
+		for _, c := range checks {
+			if c != gone {
 				m.Release(c, w)
 			}
 		}

@@ -119,6 +119,8 @@ func (m *Monitor) run(e *engine) {
 // startDue starts every probe that is due and returns the time until it has to look again. Those that have to
 // be connected first are left in e.calls.
 func (m *Monitor) startDue(e *engine) time.Duration {
+	var told []Watcher
+	defer func() { tell(told) }()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.engine != e {
@@ -133,7 +135,7 @@ func (m *Monitor) startDue(e *engine) time.Duration {
 		for len(m.queue) > 0 && m.queue[0].due <= now && !e.blocked {
 			switch c := m.queue[0].check; {
 			case c.phase != resting:
-				m.giveUp(e, c, now)
+				told = append(told, m.giveUp(e, c, now)...)
 			case m.hasRoom(e, c):
 				m.begin(e, c, now)
 			default:
@@ -144,7 +146,7 @@ func (m *Monitor) startDue(e *engine) time.Duration {
 			break
 		}
 		e.swept = now
-		m.giveUpAll(e, now)
+		told = append(told, m.giveUpAll(e, now)...)
 	}
 	if len(e.calls) > 0 {
 		e.rest = now + beat
@@ -247,37 +249,25 @@ func (m *Monitor) ended(e *engine, c *Check, err error) {
 	if e.ctx.Err() == nil { // a probe that was broken off says nothing of its target
 		m.observe(c.prober.Kind(), err, m.now()-c.started, time.Duration(c.late)*time.Microsecond)
 	}
-	m.finish(e, c, err)
+	tell(m.finish(e, c, err))
 }
 
-func (m *Monitor) finish(e *engine, c *Check, err error) {
+func (m *Monitor) finish(e *engine, c *Check, err error) []Watcher {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c.phase == stuck { // it has been judged; from now on its target may be asked again
 		c.phase = resting
-		return
+		return nil
 	}
 	m.leave(e, c, resting)
 	if m.engine != e {
-		return
+		return nil
 	}
-	e.tell(m.record(c, err, c.started))
+	watchers := m.record(c, err, c.started)
 	if e.blocked || c.index == 0 {
 		e.poke()
 	}
-}
-
-// tell has watchers told, whatever time they take for it: neither the schedule nor the dialer may wait for them. It is
-// called while the engine is that of the monitor.
-func (e *engine) tell(watchers []Watcher) {
-	if len(watchers) == 0 {
-		return
-	}
-	e.wg.Go(func() {
-		for _, w := range watchers {
-			w.Changed()
-		}
-	})
+	return watchers
 }
 
 // leave ends the part of a check in what is under way. What it leaves may be taken by those that wait: they get
@@ -311,19 +301,21 @@ func (m *Monitor) leave(e *engine, c *Check, to phase) {
 
 // giveUp judges a probe that has not returned by its timeout. Until it does, the target is not asked
 // again: it fails each time that it would be.
-func (m *Monitor) giveUp(e *engine, c *Check, now time.Duration) {
+func (m *Monitor) giveUp(e *engine, c *Check, now time.Duration) []Watcher {
 	if c.underWay() {
 		m.leave(e, c, stuck)
 	}
-	e.tell(m.record(c, errStuck, now))
+	return m.record(c, errStuck, now)
 }
 
 // giveUpAll judges what is overdue anywhere in the queue. It is called when nothing more can be
 // started, for then the head of the queue is not what is in the way.
-func (m *Monitor) giveUpAll(e *engine, now time.Duration) {
+func (m *Monitor) giveUpAll(e *engine, now time.Duration) []Watcher {
+	var told []Watcher
 	for _, s := range slices.Clone(m.queue) {
 		if s.check.underWay() && s.due <= now {
-			m.giveUp(e, s.check, now)
+			told = append(told, m.giveUp(e, s.check, now)...)
 		}
 	}
+	return told
 }

@@ -245,3 +245,9 @@ func (m *Monitor) record(c *Check, err error, started time.Duration) []Watcher {
 	}
 	return c.watchers()
 }
+
+func tell(watchers []Watcher) {
+	for _, w := range watchers {
+		w.Changed()
+	}
+}

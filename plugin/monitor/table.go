@@ -6,7 +6,7 @@ import "hash/maphash"
 // times as much for each.
 type table struct {
 	seed   maphash.Seed
-	chains []*Check // siblings; as many as a power of two
+	chains []*Check // each of siblings
 	count  int
 }
 
@@ -18,7 +18,7 @@ func (t *table) chain(text string, to packed) **Check {
 		text string
 		to   packed
 	}{text, to})
-	return &t.chains[hash&uint64(len(t.chains)-1)]
+	return &t.chains[hash%uint64(len(t.chains))]
 }
 
 // add puts a check in.
