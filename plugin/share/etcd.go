@@ -13,11 +13,14 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 )
 
 const (
-	// patience is how long a call to etcd may take: longer than the election of a leader.
-	patience = 5 * time.Second
+	// patience is how long a call to etcd may take: longer than it takes to elect a leader, and not as long as one that
+	// was sent to the leader before goes unanswered.
+	patience = 3 * time.Second
 
 	// silence is how long a watch may be without a word. There are beats every two seconds, ours among them: whoever
 	// does not hear these is watching nothing, such as the future of an etcd that was set back.
@@ -26,7 +29,7 @@ const (
 	// A connection that fails is made anew after retry, and after longer and longer, up to maxRetry: votes are stale
 	// soon.
 	retry    = 50 * time.Millisecond
-	maxRetry = 2 * time.Second
+	maxRetry = time.Second
 
 	// farewell is how long Close waits for etcd.
 	farewell = time.Second
@@ -69,9 +72,13 @@ func (s *Share) connect(ctx context.Context) {
 		}
 		// The first failure may be no more than a new leader. Another reason is worth a line, though not one a second.
 		t := &s.trouble
-		if t.failures++; t.failures > 1 && (t.reason == "" || t.reason != err.Error() && time.Since(t.said) > time.Minute) {
-			t.reason, t.said = err.Error(), time.Now()
-			s.log.Warningf("Votes are not shared over etcd: %v", err)
+		why := err.Error()
+		if of, ok := status.FromError(err); ok {
+			why = of.Message() // without gRPC's frame
+		}
+		if t.failures++; t.failures > 1 && (t.reason == "" || t.reason != why && time.Since(t.said) > time.Minute) {
+			t.reason, t.said = why, time.Now()
+			s.log.Warningf("Votes are not shared over etcd: %s", why)
 		}
 		select {
 		case <-time.After(wait + rand.N(wait)): // #nosec G404 -- spreads load
@@ -138,7 +145,14 @@ func (s *Share) client(ctx context.Context) (*clientv3.Client, error) {
 		DialTimeout:     patience,
 		MaxUnaryRetries: 2, // the rest is for connect: it reads anew, and knows the reason
 		Logger:          zap.NewNop(),
+		DialOptions:     []grpc.DialOption{grpc.WithChainUnaryInterceptor(atOnce)},
 	})
+}
+
+// atOnce has a call fail where there is no connection, with the reason for that. The client's own way is to wait until
+// there is one, or the time is over.
+func atOnce(ctx context.Context, method string, req, reply any, c *grpc.ClientConn, invoke grpc.UnaryInvoker, o ...grpc.CallOption) error {
+	return invoke(ctx, method, req, reply, c, append(o, grpc.WaitForReady(false))...)
 }
 
 // leave removes our site's keys.
@@ -199,16 +213,15 @@ func (s *Share) load(ctx context.Context, c *clientv3.Client) (int64, error) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	setBack := revision < s.revision || s.cluster != 0 && cluster != s.cluster
+	earlier := s.roll.loaded(beat, votes, revision, now)
+	setBack := earlier || others.earlier(s.tally) || revision < s.revision || s.cluster != 0 && cluster != s.cluster
 	if setBack {
-		s.log.Warningf("etcd was set back, from revision %d to %d: what this site has said and knows decided is written anew",
-			s.revision, revision)
+		s.log.Warningf("etcd was set back to an earlier state: what this site has said, and what it knows to be decided, is written anew")
 	}
 	s.revision, s.cluster = revision, cluster
 	s.stats.Ignored += unknown
-	others.follow(s.tally, now)
+	others.follow(s.tally, now, setBack)
 	s.tally = others
-	s.roll.loaded(beat, votes, revision, now)
 	s.decisions.loaded(overrides, lets, revision, setBack)
 	s.refusal()
 	signal(s.told)
