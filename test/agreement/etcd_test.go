@@ -332,8 +332,12 @@ func (p *proxy) serve() {
 		if err != nil {
 			return
 		}
+		if p.cut.Load() {
+			in.Close()
+			continue
+		}
 		out, err := net.Dial("tcp", p.to)
-		if err != nil || p.cut.Load() {
+		if err != nil {
 			in.Close()
 			continue
 		}
