@@ -184,22 +184,22 @@ func (s *Share) load(ctx context.Context, c *clientv3.Client) (int64, error) {
 			return 0, err
 		}
 		if revision == 0 {
-			revision, cluster = r.Header.Revision, r.Header.ClusterId
+			revision, cluster = r.Header.GetRevision(), r.Header.GetClusterId()
 		}
 		for _, kv := range r.Kvs {
-			switch folder, site, word := s.split(kv.Key); {
+			switch folder, site, word := s.split(kv.GetKey()); {
 			case folder == inSites && site == s.config.Site:
-				beat = string(kv.Value)
+				beat = string(kv.GetValue())
 			case folder == inSites:
-				others.beats(site, kv.Value, time.Time{})
+				others.beats(site, kv.GetValue(), time.Time{})
 			case folder == inVotes && site == s.config.Site:
-				votes[word] = string(kv.Value)
+				votes[word] = string(kv.GetValue())
 			case folder == inVotes:
-				others.says(site, word, kv.Value)
+				others.says(site, word, kv.GetValue())
 			case folder == inOverrides:
-				overrides[word] = kv.Value
+				overrides[word] = kv.GetValue()
 			case folder == inLetback:
-				lets[word] = kv.Value
+				lets[word] = kv.GetValue()
 			default:
 				unknown++
 			}
@@ -207,7 +207,7 @@ func (s *Share) load(ctx context.Context, c *clientv3.Client) (int64, error) {
 		if !r.More || len(r.Kvs) == 0 {
 			break
 		}
-		from = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
+		from = string(r.Kvs[len(r.Kvs)-1].GetKey()) + "\x00"
 	}
 
 	now := time.Now()
@@ -263,7 +263,9 @@ func (s *Share) watch(ctx context.Context, c *clientv3.Client, revision int64) e
 				return r.Err()
 			}
 			for len(r.Events) > 0 { // one transaction after the other, so that nobody sees half of one
-				n := slices.IndexFunc(r.Events, func(e *clientv3.Event) bool { return e.Kv.ModRevision != r.Events[0].Kv.ModRevision })
+				n := slices.IndexFunc(r.Events, func(e *clientv3.Event) bool {
+					return e.GetKv().GetModRevision() != r.Events[0].GetKv().GetModRevision()
+				})
 				if n < 0 {
 					n = len(r.Events)
 				}
@@ -288,15 +290,15 @@ func (s *Share) apply(events []*clientv3.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range events {
-		value := e.Kv.Value
-		if e.Type == mvccpb.DELETE {
+		value := e.GetKv().GetValue()
+		if e.GetType() == mvccpb.DELETE {
 			value = nil
 		} else if value == nil {
 			value = []byte{} // an empty value is one, though none of ours
 		}
-		switch folder, site, word := s.split(e.Kv.Key); {
+		switch folder, site, word := s.split(e.GetKv().GetKey()); {
 		case folder == inSites && site == s.config.Site:
-			s.roll.beats(string(value), e.Kv.ModRevision, now)
+			s.roll.beats(string(value), e.GetKv().GetModRevision(), now)
 			s.refusal()
 			signal(s.wake)
 		case folder == inSites && value == nil:
@@ -304,7 +306,7 @@ func (s *Share) apply(events []*clientv3.Event) {
 		case folder == inSites:
 			s.tally.beats(site, value, now)
 		case folder == inVotes && site == s.config.Site:
-			if s.roll.says(word, string(value), e.Kv.ModRevision) {
+			if s.roll.says(word, string(value), e.GetKv().GetModRevision()) {
 				signal(s.wake)
 			}
 		case folder == inVotes:
@@ -317,8 +319,8 @@ func (s *Share) apply(events []*clientv3.Event) {
 			s.stats.Ignored++
 		}
 	}
-	s.revision = max(s.revision, events[0].Kv.ModRevision)
-	s.decisions.reached(events[0].Kv.ModRevision)
+	s.revision = max(s.revision, events[0].GetKv().GetModRevision())
+	s.decisions.reached(events[0].GetKv().GetModRevision())
 }
 
 // refusal sees whether another process has our name.
@@ -441,9 +443,9 @@ func (s *Share) writeVotes(ctx context.Context, c *clientv3.Client, kept *<-chan
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.roll.done(b, r.Header.Revision, now)
+	s.roll.done(b, r.Header.GetRevision(), now)
 	s.refusal()
-	s.wrote(len(puts), r.Header.Revision, now.Sub(began))
+	s.wrote(len(puts), r.Header.GetRevision(), now.Sub(began))
 	return b.sweep || len(puts) == ops, nil
 }
 
@@ -490,8 +492,8 @@ func (s *Share) writeDecisions(ctx context.Context, c *clientv3.Client) error {
 			return err
 		}
 		s.mu.Lock()
-		s.decisions.done(overrides, lets, r.Header.Revision)
-		s.wrote(len(puts), r.Header.Revision, time.Since(began))
+		s.decisions.done(overrides, lets, r.Header.GetRevision())
+		s.wrote(len(puts), r.Header.GetRevision(), time.Since(began))
 		s.mu.Unlock()
 	}
 }

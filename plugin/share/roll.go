@@ -113,7 +113,7 @@ func (r *roll) due() time.Time {
 // foreign says whether the site is held by another process, or has been.
 func (r *roll) foreign() bool {
 	b, ok := parseBeat([]byte(r.found))
-	return r.found != "" && !(ok && b.Instance == r.instance)
+	return r.found != "" && (!ok || b.Instance != r.instance)
 }
 
 // next is the next transaction. It is written before there is another: then done is called, or loaded, which finds out

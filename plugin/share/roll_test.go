@@ -89,6 +89,7 @@ type world struct {
 }
 
 func newWorld(t testing.TB, done string) *world {
+	t.Helper()
 	w := &world{
 		t: t, done: done, now: start,
 		etcd:   &store{revision: 1, votes: make(map[id]string)},

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"net/url"
@@ -36,15 +37,24 @@ type member struct {
 	etcd   *embed.Etcd // nil: it is stopped
 }
 
-// freePort is the URL of a port that was free.
+// port is the last one that freePort has given. They are below those that connections get, one of which would have the
+// port of a member that is stopped.
+var port atomic.Uint32
+
+func init() { port.Store(20_000 + rand.Uint32N(10_000)) }
+
+// freePort is the URL of a port that nobody has.
 func freePort(t testing.TB, scheme string) url.URL {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port.Add(1)))
+		if err == nil {
+			defer l.Close()
+			return url.URL{Scheme: scheme, Host: l.Addr().String()}
+		}
 	}
-	defer l.Close()
-	return url.URL{Scheme: scheme, Host: l.Addr().String()}
+	t.Fatal("none of 100 ports is free")
+	return url.URL{}
 }
 
 // cluster starts so many members.

@@ -209,10 +209,10 @@ func TestCompaction(t *testing.T) {
 	fra.Cast(key(0), down)
 	eventually(t, 5*time.Second, "the vote is written", func() bool {
 		r := must[*clientv3.GetResponse](t)(c.Get(brief(t), share.DefaultPrefix+"votes/fra/", clientv3.WithPrefix()))
-		return slices.ContainsFunc(r.Kvs, func(kv *mvccpb.KeyValue) bool { return strings.Contains(string(kv.Value), `"down"`) })
+		return slices.ContainsFunc(r.Kvs, func(kv *mvccpb.KeyValue) bool { return strings.Contains(string(kv.GetValue()), `"down"`) })
 	})
 	r := must[*clientv3.PutResponse](t)(c.Put(brief(t), "elsewhere", ""))
-	must[*clientv3.CompactResponse](t)(c.Compact(brief(t), r.Header.Revision))
+	must[*clientv3.CompactResponse](t)(c.Compact(brief(t), r.Header.GetRevision()))
 	way.cut.Store(false)
 	took := eventually(t, 5*time.Second, "fra:down", func() bool { return iad.words(key(0)) == "fra:down" })
 	t.Logf("a watch that has missed what is compacted: known after %s", took.Round(time.Millisecond))
@@ -289,7 +289,7 @@ func TestLeaseIsRevoked(t *testing.T) {
 	}
 	for range 3 {
 		r := must[*clientv3.GetResponse](t)(c.Get(brief(t), share.DefaultPrefix+"sites/fra"))
-		must[*clientv3.LeaseRevokeResponse](t)(c.Revoke(brief(t), clientv3.LeaseID(r.Kvs[0].Lease)))
+		must[*clientv3.LeaseRevokeResponse](t)(c.Revoke(brief(t), clientv3.LeaseID(r.Kvs[0].GetLease())))
 		eventually(t, 5*time.Second, "it is gone", func() bool { return all[1].words(key(0)) == "" })
 		took := eventually(t, 5*time.Second, "it is written anew", func() bool {
 			return all[1].words(key(0)) == "fra:up" && all[1].words(key(249)) == "fra:up"
@@ -309,20 +309,20 @@ func TestKeysAreTamperedWith(t *testing.T) {
 	good := func() bool { return iad.words(key(0)) == "fra:up" && iad.words(key(1)) == "fra:up" }
 	eventually(t, 5*time.Second, "votes", good)
 	r := must[*clientv3.GetResponse](t)(c.Get(brief(t), share.DefaultPrefix+"votes/fra/", clientv3.WithPrefix()))
-	at, was := string(r.Kvs[0].Key), string(r.Kvs[0].Value)
+	at, was := string(r.Kvs[0].GetKey()), string(r.Kvs[0].GetValue())
 	now := func() string {
 		r := must[*clientv3.GetResponse](t)(c.Get(brief(t), at))
 		if len(r.Kvs) == 0 {
 			return ""
 		}
-		return string(r.Kvs[0].Value)
+		return string(r.Kvs[0].GetValue())
 	}
 	for name, value := range map[string]string{
 		"turned round": strings.Replace(was, `"up"`, `"down"`, 1),
 		"empty":        "",
 		"no JSON":      "up",
 		"huge":         strings.Repeat("x", 1<<20),
-		"of another":   string(r.Kvs[1].Value),
+		"of another":   string(r.Kvs[1].GetValue()),
 	} {
 		before := fra.Stats().Writes
 		must[*clientv3.PutResponse](t)(c.Put(brief(t), at, value))

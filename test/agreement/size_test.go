@@ -78,7 +78,7 @@ func TestTenThousandTargets(t *testing.T) {
 	r := must[*clientv3.GetResponse](t)(c.Get(brief(t), share.DefaultPrefix+"votes/fra/", clientv3.WithPrefix()))
 	bytes := 0
 	for _, kv := range r.Kvs {
-		bytes += len(kv.Key) + len(kv.Value)
+		bytes += len(kv.GetKey()) + len(kv.GetValue())
 	}
 	t.Logf("%d bytes a vote in etcd, its key among them: %s", bytes/len(r.Kvs), value(r.Kvs[0]))
 
@@ -139,4 +139,4 @@ func TestTenThousandTargets(t *testing.T) {
 	t.Logf("heap: %d MB with all of that, etcd's part among it (before: %d MB)", with>>20, heapBefore>>20)
 }
 
-func value(kv *mvccpb.KeyValue) string { return fmt.Sprintf("%s = %s", kv.Key, kv.Value) }
+func value(kv *mvccpb.KeyValue) string { return fmt.Sprintf("%s = %s", kv.GetKey(), kv.GetValue()) }
