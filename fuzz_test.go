@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
@@ -505,4 +507,50 @@ func addrsOf(rrs []dns.RR) []netip.Addr {
 		addrs = append(addrs, addr)
 	}
 	return addrs
+}
+
+// Whatever a state file has in it, it is read or refused, and what is kept of it is what can be.
+func FuzzState(f *testing.F) {
+	for _, seed := range []string{
+		`{"format":"failover state","version":1,"saved":"2000-01-01T00:00:00Z","overrides":[{"label":"a","action":"drain","since":"2000-01-01T00:00:00Z"}],` +
+			`"questions":[{"question":"tcp://","targets":[{"target":"192.0.2.1:443","status":"down","since":"1999-12-31T23:59:00Z","error":"refused"}]}],` +
+			`"pools":[{"id":"www.example.org.@fuzz","last":["192.0.2.1:443"],"manual":true,"letBack":{"192.0.2.1:443":"1999-12-31T23:59:30Z"}}]}`,
+		`{"format":"failover state","version":1,"saved":"9999-12-31T23:59:59Z","questions":[{}],"pools":[{"id":"a","found":{"":"0001-01-01T00:00:00Z","fe80::1%eth0":"0001-01-01T00:00:00Z"}}]}`,
+		`{"format":"failover state"`,
+	} {
+		f.Add([]byte(seed))
+	}
+	now := time.Date(2000, 1, 1, 0, 0, 30, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file := filepath.Join(t.TempDir(), "state")
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k, err := readState(file, time.Minute, now)
+		if err != nil && k != nil {
+			t.Fatalf("There is %+v besides the error %v", k, err)
+		}
+		if k == nil {
+			return
+		}
+		for _, o := range k.overrides {
+			if again := o; again.Check() != nil || !again.Equal(&o) || !o.Until.IsZero() && !o.Until.After(now) {
+				t.Errorf("The override %+v is kept", o)
+			}
+		}
+		for key, s := range k.statuses {
+			if s.Status != monitor.Up && s.Status != monitor.Down {
+				t.Errorf("%v is %s", key, s.Status)
+			}
+		}
+		_, p := newWorld().generate(t, monitor.New(nil), nil, three+"failback manual\nfallback last\n}")
+		for _, kept := range k.pools {
+			p.pools[0].recall(kept)
+		}
+		for _, i := range p.pools[0].last {
+			if i < 0 || i >= p.pools[0].Size() {
+				t.Errorf("Member %d of %d was used last", i, p.pools[0].Size())
+			}
+		}
+	})
 }

@@ -275,7 +275,7 @@ func (o *overlay) keep() (s statePool, ok bool) {
 func (o *overlay) recall(s statePool) {
 	known := make(map[netip.Addr]*found, len(s.Found))
 	for addr, worked := range s.Found {
-		if len(known) >= o.limit || !o.mayProbe(addr) {
+		if len(known) >= o.limit || !addr.IsValid() || addr.Zone() != "" || !o.mayProbe(addr) {
 			continue
 		}
 		f := o.find(addr)

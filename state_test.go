@@ -177,6 +177,7 @@ func TestStateOfOthers(t *testing.T) {
 		{"foreign JSON", `{"version":1}`, "is no state file of failover", true},
 		{"of the future", `{"format":"failover state","version":2,"more":[]}`, "has version 2", true},
 		{"a decision that cannot be", whole + `{"member":"192.0.2.1","action":"explode"}]}`, `action "explode"`, false},
+		{"addresses that are none", whole + `],"pools":[{"id":"example.org.@test#next","found":{"":"0001-01-01T00:00:00Z","fe80::1%eth0":"0001-01-01T00:00:00Z","::ffff:192.0.2.1":"0001-01-01T00:00:00Z"}}]}`, "", false},
 		{"another shape", `{"format":"failover state","version":1,"questions":7}`, "is not whole", false},
 		{"an odd status", whole + `],"questions":[{"question":"sight://0","targets":[{"target":"192.0.2.1:443","status":"odd"}]}]}`, "", false},
 	} {
@@ -187,8 +188,11 @@ func TestStateOfOthers(t *testing.T) {
 			}
 			synctest.Test(t, func(t *testing.T) {
 				lines := logbook(t)
-				g, f := newWorld().begin(t, keeping(file, three+"}"))
+				g, f := newWorld().begin(t, keeping(file, three+"}\nfailover {\nfrom next\nprobe tcp://:443\n}"))
 				expect(t, "Started", now(t, f), "1 2")
+				if n := len(*g.overlays[0].known.Load()); n != 0 {
+					t.Errorf("The overlay has %d addresses", n)
+				}
 				time.Sleep(time.Minute)
 				synctest.Wait()
 				g.stop()
