@@ -157,7 +157,7 @@ func TestFindings(t *testing.T) {
 		many = append(many, fmt.Sprintf("10.%d.%d.1:80", i/200, i%200))
 	}
 	for _, c := range []struct{ text, want string }{ // the pools stand in line 2
-		{"failover w.example.org a=192.0.2.1:80 A=198.51.100.1:80", "2: warning: a 192.0.2.1:80 and A 198.51.100.1:80 of pool w.example.org. have the same label"},
+		{"failover w.example.org a=192.0.2.1:80 A=198.51.100.1:80", "2: note: a 192.0.2.1:80 and A 198.51.100.1:80 of pool w.example.org. have the same label"},
 		{"failover w.example.org a=192.0.2.1:80 a=[2001:db8::1]:80", ""},
 		{"failover w.example.org 192.0.2.1:80 {\n fallback none\n }", "2: warning: pool w.example.org. has one member and fallback none"},
 		{"failover w.example.org 192.0.2.1:80", ""},

@@ -221,7 +221,11 @@ func (p *printer) future(pool *status.Pool, now time.Time) {
 				all = append(all, change{m.Held, m.Member + " has been held for long enough, and can be used"})
 			}
 			if m.Override != nil && !m.Override.Until.IsZero() {
-				all = append(all, change{m.Override.Until, "the override of " + m.Member + " ends, and it is what its probes say, now " + or(m.Probed, m.Status)})
+				words := "the override of " + m.Member + " ends, and it is what its probes say, now " + or(m.Probed, m.Status)
+				if pool.Failback == "manual" { // an override hides that it waits
+					words += "; if it has been down, it waits to be cleared"
+				}
+				all = append(all, change{m.Override.Until, words})
 			}
 			if !m.Next.IsZero() && m.Override == nil {
 				all = append(all, change{m.Next, m.Member + turn(m)})

@@ -62,8 +62,8 @@ func sharedLabels(p *failover.PlannedPool) (all []finding) {
 		for _, m := range tier {
 			k := key{strings.ToLower(m.Label), m.Addr.Is4()}
 			if before, ok := first[k]; ok && m.Label != "" {
-				all = append(all, finding{p.TierPositions[i], warning, fmt.Sprintf(
-					"%s and %s of pool %s have the same label, so that drain -pool finds the first only, and -label takes both; give each host its own", before, m, p.Names[0])})
+				all = append(all, finding{p.TierPositions[i], note, fmt.Sprintf(
+					"%s and %s of pool %s have the same label, so that drain -pool finds the first only, and -label takes both; good if it is a site, else give each host its own", before, m, p.Names[0])})
 				continue
 			}
 			first[k] = m
