@@ -127,8 +127,12 @@ func (l *lab) sees(site, member int, status string) error {
 	return err
 }
 
-// prompt is how long it may take from the deciding vote until all who are in touch answer accordingly.
-const prompt = 2 * time.Second
+// prompt is how long it may take from the deciding vote until all who are in touch answer accordingly. While etcd elects
+// a leader a site may know its own vote for longer before the others can.
+const (
+	prompt   = 2 * time.Second
+	election = 2 * time.Second
+)
 
 // agree waits until sites that are in touch have gone over to an answer, and compares that with the vote that decided
 // it, which decided tells the time of.
@@ -156,8 +160,8 @@ func (l *lab) agree(r *report, what, answer string, after time.Time, decided fun
 	time.Sleep(50 * time.Millisecond) // the vote may have been faster at the sites than here
 	r.note("%s: %d sites change within %s of one another, the last %s after the deciding vote, %s after the fault", what, len(who),
 		seconds(last.Sub(first)), seconds(last.Sub(decided())), seconds(last.Sub(after)))
-	if took := last.Sub(decided()); took > prompt || last.Sub(first) > prompt {
-		return fmt.Errorf("%s: that took longer than %s", what, prompt)
+	if last.Sub(decided()) > prompt || last.Sub(first) > prompt+election {
+		return fmt.Errorf("%s: that took too long", what)
 	}
 	return nil
 }
