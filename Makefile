@@ -94,11 +94,18 @@ test-kubernetes: build image
 soak: test-deps build
 	cd test/kubernetes && $(PLAIN) go run ./soak -seconds '$(SECONDS)' -coredns '$(CURDIR)/coredns'
 
+# Several sites, and an etcd between them to which all happens that can. Most of it is waiting, so it runs at once.
+.PHONY: test-agreement
+test-agreement:
+	cd test/agreement && $(PLAIN) go vet ./...
+	cd test/agreement && $(PLAIN) go test -count=1 -timeout 5m -parallel 16 .
+
 .PHONY: lint
 lint:
 	$(TOOL) golangci-lint run ./...
 	cd test/kubernetes && $(PLAIN) go tool -modfile=../../tools/go.mod golangci-lint run ./...
 	cd test/browser && $(PLAIN) go tool -modfile=../../tools/go.mod golangci-lint run ./...
+	cd test/agreement && $(PLAIN) go tool -modfile=../../tools/go.mod golangci-lint run ./...
 
 # Each native fuzz target of each package, one after the other.
 .PHONY: fuzz

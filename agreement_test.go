@@ -130,6 +130,10 @@ func TestAgreement(t *testing.T) {
 		if want := "www.example.org. east 192.0.2.1:443: up -> down (down by 2 of 3: fra, iad; up: nrt; fra: 3 failures: refused); now answering 192.0.2.2"; len(lines(want)) != 1 {
 			t.Errorf("The log has %q, want %q", lines("->"), want)
 		}
+		votes := process.PoolsOf("www.example.org.")[0].Tiers[0].Members[0].Probes[0].Votes
+		if got := fmt.Sprint(votes); got != "[{fra down 3 failures: refused} {iad down timeout} {nrt up }]" {
+			t.Errorf("The votes are shown as %s", got)
+		}
 		a.say("192.0.2.2", "")
 		expect(t, "Alone with what it sees", now(t, f), "3")
 		a.say("192.0.2.1", "iad=up nrt=up")

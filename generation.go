@@ -192,12 +192,12 @@ func (g *generation) start() {
 func (g *generation) open() {
 	process.adopt(g.kept)
 	g.kept = nil
-	process.state.use(g.operation.state)
+	process.state.use(g.state)
 	var ours []override.Override
 	if !g.first { // else they are what was kept, and may have been cleared at another site since
 		ours = process.Overrides()
 	}
-	process.sharing.use(g.operation.share, ours)
+	process.sharing.use(g.share, ours)
 	for _, o := range g.outlets {
 		o.open()
 	}

@@ -96,7 +96,7 @@ func (c *config) share(p property) error {
 	if err := s.Check(); err != nil {
 		return p.errorf("share: %v", err)
 	}
-	return c.operation.agree(s)
+	return c.agree(s)
 }
 
 // status reads ADDRESS [token FILE] [tls CERT KEY] [mode MODE].

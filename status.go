@@ -14,6 +14,7 @@ import (
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/quorum"
 	"github.com/coredns-failover/failover/plugin/status"
 
 	"github.com/miekg/dns"
@@ -126,7 +127,13 @@ func (r *registry) Summary() status.Summary {
 
 func (r *registry) Process() status.Process {
 	host, _ := os.Hostname()
-	return status.Process{Version: Version, Host: host, Started: began, Now: time.Now()}
+	p := status.Process{Version: Version, Host: host, Started: began, Now: time.Now()}
+	if all := r.sharing.sites(); all != nil {
+		for _, s := range all.Sites() {
+			p.Sites = append(p.Sites, status.Site(s))
+		}
+	}
+	return p
 }
 
 // began is when the process did, as nearly as it matters.
@@ -338,7 +345,7 @@ func (q *inquiry) memberDocument(m pool.Member, s *memberState, reports []monito
 		d.Next = latest.Add(s.soonest)
 	}
 	for i, r := range reports {
-		d.Probes = append(d.Probes, q.probeDocument(i, &r))
+		d.Probes = append(d.Probes, q.probeDocument(i, netip.AddrPortFrom(m.Addr, m.Port), &r))
 	}
 	return d
 }
@@ -353,14 +360,34 @@ func ended(reports []monitor.Report) (latest time.Time) {
 	return latest
 }
 
+// votes are those that count about the i-th question to a member, by site; none where ours is the only one.
+func (q *inquiry) votes(b ballot, i int, member netip.AddrPort, r *monitor.Report) []status.Vote {
+	all := b.Votes(q.key(i, member))
+	if len(all) == 0 {
+		return nil
+	}
+	if r.Status != monitor.Unknown {
+		all = append(slices.Clip(all), quorum.Vote{Voter: b.Site(), Status: r.Status, Why: r.Why(&q.settings)})
+	}
+	slices.SortFunc(all, func(a, b quorum.Vote) int { return strings.Compare(a.Voter, b.Voter) })
+	votes := make([]status.Vote, len(all))
+	for i, v := range all {
+		votes[i] = status.Vote{Site: v.Voter, Status: v.Status.String(), Why: v.Why}
+	}
+	return votes
+}
+
 // probeDocument is what there is to show of the i-th question to a member.
-func (q *inquiry) probeDocument(i int, r *monitor.Report) status.Probe {
+func (q *inquiry) probeDocument(i int, member netip.AddrPort, r *monitor.Report) status.Probe {
 	d := status.Probe{
 		Probe: q.probes[i].Word, Status: r.Status.String(), Since: r.Since,
 		Against: r.Against, Needed: r.Needed, Due: r.Due, Trail: make([]float64, 0, len(r.Took)),
 	}
 	if r.Status != monitor.Unknown {
 		d.Why = r.Why(&q.settings)
+	}
+	if b := process.sharing.ballot(); b != nil && q.quorum != quorum.Own {
+		d.Votes = q.votes(b, i, member, r)
 	}
 	for _, took := range r.Took {
 		d.Trail = append(d.Trail, took.Seconds())

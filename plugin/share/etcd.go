@@ -15,11 +15,12 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 )
 
 const (
-	// patience is how long etcd may take to say something: longer than the election of a leader.
-	patience = 5 * time.Second
+	// patience is how long etcd may take to say something: longer than it takes to elect a leader.
+	patience = 3 * time.Second
 
 	// hurry is how long a transaction may take. One that was on its way to a leader that has died is lost, and etcd does
 	// not say so for longer than that: what was not written by then is tried anew.
@@ -37,7 +38,7 @@ const (
 	// A connection that fails is made anew after retry, and after longer and longer, up to maxRetry: votes are stale
 	// soon.
 	retry    = 50 * time.Millisecond
-	maxRetry = 2 * time.Second
+	maxRetry = time.Second
 
 	// farewell is how long Close waits for etcd.
 	farewell = time.Second
@@ -80,9 +81,13 @@ func (s *Share) connect(ctx context.Context) {
 		}
 		// The first failure may be no more than a new leader. Another reason is worth a line, though not one a second.
 		t := &s.trouble
-		if t.failures++; t.failures > 1 && (t.reason == "" || t.reason != err.Error() && time.Since(t.said) > time.Minute) {
-			t.reason, t.said = err.Error(), time.Now()
-			s.log.Warningf("Votes are not shared over etcd: %v", err)
+		why := err.Error()
+		if of, ok := status.FromError(err); ok {
+			why = of.Message() // without gRPC's frame
+		}
+		if t.failures++; t.failures > 1 && (t.reason == "" || t.reason != why && time.Since(t.said) > time.Minute) {
+			t.reason, t.said = why, time.Now()
+			s.log.Warningf("Votes are not shared over etcd: %s", why)
 		}
 		select {
 		case <-time.After(wait + rand.N(wait)): // #nosec G404 -- spreads load
@@ -153,7 +158,7 @@ func (s *Share) client(ctx context.Context) (*clientv3.Client, error) {
 		// The pings are no more than etcd allows. What counts is that gRPC makes their timeout that of TCP.
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: blink,
-		DialOptions:          []grpc.DialOption{grpc.WithContextDialer(dial)},
+		DialOptions:          []grpc.DialOption{grpc.WithContextDialer(dial), grpc.WithChainUnaryInterceptor(atOnce)},
 	})
 }
 
@@ -161,6 +166,12 @@ func (s *Share) client(ctx context.Context) (*clientv3.Client, error) {
 func dial(ctx context.Context, address string) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 2}}
 	return d.DialContext(ctx, "tcp", address)
+}
+
+// atOnce has a call fail where there is no connection, with the reason for that. The client's own way is to wait until
+// there is one, or the time is over.
+func atOnce(ctx context.Context, method string, req, reply any, c *grpc.ClientConn, invoke grpc.UnaryInvoker, o ...grpc.CallOption) error {
+	return invoke(ctx, method, req, reply, c, append(o, grpc.WaitForReady(false))...)
 }
 
 // leave removes our site's keys.
@@ -192,22 +203,22 @@ func (s *Share) load(ctx context.Context, c *clientv3.Client) (int64, error) {
 			return 0, err
 		}
 		if revision == 0 {
-			revision, cluster = r.Header.Revision, r.Header.ClusterId
+			revision, cluster = r.Header.GetRevision(), r.Header.GetClusterId()
 		}
 		for _, kv := range r.Kvs {
-			switch folder, site, word := s.split(kv.Key); {
+			switch folder, site, word := s.split(kv.GetKey()); {
 			case folder == inSites && site == s.config.Site:
-				beat = string(kv.Value)
+				beat = string(kv.GetValue())
 			case folder == inSites:
-				others.beats(site, kv.Value, time.Time{})
+				others.beats(site, kv.GetValue(), time.Time{})
 			case folder == inVotes && site == s.config.Site:
-				votes[word] = string(kv.Value)
+				votes[word] = string(kv.GetValue())
 			case folder == inVotes:
-				others.says(site, word, kv.Value)
+				others.says(site, word, kv.GetValue())
 			case folder == inOverrides:
-				overrides[word] = kv.Value
+				overrides[word] = kv.GetValue()
 			case folder == inLetback:
-				lets[word] = kv.Value
+				lets[word] = kv.GetValue()
 			default:
 				unknown++
 			}
@@ -215,22 +226,21 @@ func (s *Share) load(ctx context.Context, c *clientv3.Client) (int64, error) {
 		if !r.More || len(r.Kvs) == 0 {
 			break
 		}
-		from = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
+		from = string(r.Kvs[len(r.Kvs)-1].GetKey()) + "\x00"
 	}
 
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	setBack := revision < s.revision || s.cluster != 0 && cluster != s.cluster
+	earlier := s.roll.loaded(beat, votes, revision, now)
+	setBack := earlier || others.earlier(s.tally) || revision < s.revision || s.cluster != 0 && cluster != s.cluster
 	if setBack {
-		s.log.Warningf("etcd was set back, from revision %d to %d: what this site has said and knows decided is written anew",
-			s.revision, revision)
+		s.log.Warningf("etcd was set back to an earlier state: what this site has said, and what it knows to be decided, is written anew")
 	}
 	s.revision, s.cluster = revision, cluster
 	s.stats.Ignored += unknown
-	others.follow(s.tally, now)
+	others.follow(s.tally, now, setBack)
 	s.tally = others
-	s.roll.loaded(beat, votes, revision, now)
 	s.decisions.loaded(overrides, lets, revision, setBack)
 	s.refusal()
 	signal(s.told)
@@ -272,7 +282,9 @@ func (s *Share) watch(ctx context.Context, c *clientv3.Client, revision int64) e
 				return r.Err()
 			}
 			for len(r.Events) > 0 { // one transaction after the other, so that nobody sees half of one
-				n := slices.IndexFunc(r.Events, func(e *clientv3.Event) bool { return e.Kv.ModRevision != r.Events[0].Kv.ModRevision })
+				n := slices.IndexFunc(r.Events, func(e *clientv3.Event) bool {
+					return e.GetKv().GetModRevision() != r.Events[0].GetKv().GetModRevision()
+				})
 				if n < 0 {
 					n = len(r.Events)
 				}
@@ -297,15 +309,15 @@ func (s *Share) apply(events []*clientv3.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range events {
-		value := e.Kv.Value
-		if e.Type == mvccpb.DELETE {
+		value := e.GetKv().GetValue()
+		if e.GetType() == mvccpb.DELETE {
 			value = nil
 		} else if value == nil {
 			value = []byte{} // an empty value is one, though none of ours
 		}
-		switch folder, site, word := s.split(e.Kv.Key); {
+		switch folder, site, word := s.split(e.GetKv().GetKey()); {
 		case folder == inSites && site == s.config.Site:
-			s.roll.beats(string(value), e.Kv.ModRevision, now)
+			s.roll.beats(string(value), e.GetKv().GetModRevision(), now)
 			s.refusal()
 			signal(s.wake)
 		case folder == inSites && value == nil:
@@ -313,7 +325,7 @@ func (s *Share) apply(events []*clientv3.Event) {
 		case folder == inSites:
 			s.tally.beats(site, value, now)
 		case folder == inVotes && site == s.config.Site:
-			if s.roll.says(word, string(value), e.Kv.ModRevision) {
+			if s.roll.says(word, string(value), e.GetKv().GetModRevision()) {
 				signal(s.wake)
 			}
 		case folder == inVotes:
@@ -326,8 +338,8 @@ func (s *Share) apply(events []*clientv3.Event) {
 			s.stats.Ignored++
 		}
 	}
-	s.revision = max(s.revision, events[0].Kv.ModRevision)
-	s.decisions.reached(events[0].Kv.ModRevision)
+	s.revision = max(s.revision, events[0].GetKv().GetModRevision())
+	s.decisions.reached(events[0].GetKv().GetModRevision())
 }
 
 // refusal sees whether another process has our name.
@@ -450,9 +462,9 @@ func (s *Share) writeVotes(ctx context.Context, c *clientv3.Client, kept *<-chan
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.roll.done(b, r.Header.Revision, now)
+	s.roll.done(b, r.Header.GetRevision(), now)
 	s.refusal()
-	s.wrote(len(puts), r.Header.Revision, now.Sub(began))
+	s.wrote(len(puts), r.Header.GetRevision(), now.Sub(began))
 	return b.sweep || len(puts) == ops, nil
 }
 
@@ -499,8 +511,8 @@ func (s *Share) writeDecisions(ctx context.Context, c *clientv3.Client) error {
 			return err
 		}
 		s.mu.Lock()
-		s.decisions.done(overrides, lets, r.Header.Revision)
-		s.wrote(len(puts), r.Header.Revision, time.Since(began))
+		s.decisions.done(overrides, lets, r.Header.GetRevision())
+		s.wrote(len(puts), r.Header.GetRevision(), time.Since(began))
 		s.mu.Unlock()
 	}
 }

@@ -23,6 +23,7 @@ const (
 // hand in), it is seen before there is a beat for what is not there. Then all is written anew.
 type roll struct {
 	instance string
+	room     int // operations that a transaction takes
 	counter  uint64
 	votes    map[id]*cast
 	stored   map[id]int64    // the votes that etcd has of us, with the revision
@@ -50,6 +51,7 @@ type cast struct {
 func newRoll(instance string) *roll {
 	return &roll{
 		instance: instance,
+		room:     ops,
 		votes:    make(map[id]*cast),
 		stored:   make(map[id]int64),
 		dirty:    make(map[id]struct{}),
@@ -111,7 +113,7 @@ func (r *roll) due() time.Time {
 // foreign says whether the site is held by another process, or has been.
 func (r *roll) foreign() bool {
 	b, ok := parseBeat([]byte(r.found))
-	return r.found != "" && !(ok && b.Instance == r.instance)
+	return r.found != "" && (!ok || b.Instance != r.instance)
 }
 
 // next is the next transaction. It is written before there is another: then done is called, or loaded, which finds out
@@ -121,7 +123,7 @@ func (r *roll) next() batch {
 	votes := len(r.stored)
 	if r.held {
 		for about := range r.dirty {
-			if len(b.puts)+len(b.drops) == ops-1 {
+			if len(b.puts)+len(b.drops) == r.room-1 {
 				break
 			}
 			delete(r.dirty, about)
@@ -137,7 +139,6 @@ func (r *roll) next() batch {
 				votes--
 			}
 		}
-		r.anew = r.anew && len(r.dirty) > 0
 	} else {
 		b.before, b.sweep, r.anew = r.found, true, true
 	}
@@ -166,8 +167,8 @@ func (r *roll) done(b batch, revision int64, now time.Time) {
 		for about := range r.votes {
 			r.dirty[about] = struct{}{}
 		}
-		r.anew = len(r.dirty) > 0
 	}
+	r.anew = r.anew && len(r.dirty) > 0
 }
 
 // lost takes that the lease is gone, and our keys with it.
@@ -177,15 +178,15 @@ func (r *roll) lost() {
 	}
 }
 
-// loaded takes what etcd has of our site as a whole.
-func (r *roll) loaded(beat string, votes map[string]string, revision int64, now time.Time) {
+// loaded takes what etcd has of our site as a whole, and says whether that is an earlier state.
+func (r *roll) loaded(beat string, votes map[string]string, revision int64, now time.Time) (earlier bool) {
 	if r.flying != "" && beat == r.flying {
 		r.held, r.last, r.beaten = true, beat, now
 	}
 	r.flying, r.written = "", revision
 	if !r.held || beat != r.last {
 		r.beat(beat, now)
-		return
+		return beat != "" && beat != r.last && !r.foreign()
 	}
 	clear(r.stored)
 	clear(r.dirty)
@@ -205,6 +206,7 @@ func (r *roll) loaded(beat string, votes map[string]string, revision int64, now 
 			r.dirty[about] = struct{}{}
 		}
 	}
+	return false
 }
 
 // beat takes the beat that etcd has for our site, and that is not the last one of ours; "": none.

@@ -26,6 +26,7 @@ const (
 type tally struct {
 	sites   map[string]*site
 	settled time.Time // nobody counts before
+	before  *tally    // who counts until then; nil: nobody
 	ignored uint64    // values that were none
 
 	// What has changed since it was asked last.
@@ -52,8 +53,17 @@ func (t *tally) counted(s *site, now time.Time) bool {
 		!s.alive.IsZero() && now.Sub(s.alive) < fresh && !now.Before(t.settled)
 }
 
+// current is the tally that counts.
+func (t *tally) current(now time.Time) *tally {
+	if t.before != nil && now.Before(t.settled) {
+		return t.before
+	}
+	return t
+}
+
 // votes are those about a key that count.
 func (t *tally) votes(k Key, now time.Time) []quorum.Vote {
+	t = t.current(now)
 	var votes []quorum.Vote
 	about := k.id()
 	for _, s := range t.sites {
@@ -161,8 +171,15 @@ func (t *tally) tidy(name string, s *site) {
 }
 
 // follow takes over from the tally before: this one was read from etcd as a whole. Who counted goes on to do so; where
-// nobody did, those who are alive get the time to show it.
-func (t *tally) follow(before *tally, now time.Time) {
+// nobody did, those who are alive get the time to show it. Where etcd was set back to an earlier state, they get the time
+// to say anew what they have said since, and until then it is what they said.
+func (t *tally) follow(before *tally, now time.Time, setBack bool) {
+	t.all, t.ignored = true, before.ignored+t.ignored
+	before = before.current(now)
+	if setBack {
+		t.settled, t.before = now.Add(settling), before
+		return
+	}
 	any := false
 	for name, s := range before.sites {
 		any = any || before.counted(s, now)
@@ -170,12 +187,19 @@ func (t *tally) follow(before *tally, now time.Time) {
 			is.alive, is.counts = s.alive, s.counts
 		}
 	}
-	t.settled = before.settled
-	if !any && !now.Before(t.settled) {
+	if t.settled = before.settled; !any && !now.Before(t.settled) {
 		t.settled = now.Add(settling)
 	}
-	t.all = true
-	t.ignored += before.ignored
+}
+
+// earlier says whether a site that is the same process has counted further in the tally before: etcd was set back.
+func (t *tally) earlier(before *tally) bool {
+	for name, s := range before.sites {
+		if is := t.sites[name]; is != nil && is.beat.Instance == s.beat.Instance && is.beat.Counter < s.beat.Counter {
+			return true
+		}
+	}
+	return false
 }
 
 // news is whose votes have changed since the last call: any is true, and the keys are nil where they could be any. Next
@@ -187,6 +211,13 @@ func (t *tally) news(now time.Time) (keys []Key, any bool, next time.Time) {
 		}
 	}
 	soonest(t.settled)
+	if is := t.current(now); is != t {
+		_, changed, expires := is.news(now)
+		soonest(expires)
+		t.all = t.all || changed
+	} else if t.before != nil {
+		t.before, t.all = nil, true
+	}
 	for _, s := range t.sites {
 		if counts := t.counted(s, now); counts != s.counts {
 			s.counts, t.all = counts, true
@@ -206,8 +237,9 @@ func (t *tally) news(now time.Time) (keys []Key, any bool, next time.Time) {
 	return keys, any, next
 }
 
-// all are the sites by name.
+// list has the sites by name.
 func (t *tally) list(now time.Time) []Site {
+	t = t.current(now)
 	list := make([]Site, 0, len(t.sites)+1)
 	for name, s := range t.sites {
 		list = append(list, Site{Name: name, Fresh: t.counted(s, now), Votes: s.valid, Seen: s.alive})

@@ -23,8 +23,18 @@ type Process struct {
 	Version string    `json:"version"`
 	Host    string    `json:"host"`
 	Started time.Time `json:"started"`
-	Now     time.Time `json:"now"`     // by the clock that all times here are by
-	Changes string    `json:"changes"` // "token", "socket" or "none": how overrides may be set over this connection
+	Now     time.Time `json:"now"`             // by the clock that all times here are by
+	Changes string    `json:"changes"`         // "token", "socket" or "none": how overrides may be set over this connection
+	Sites   []Site    `json:"sites,omitempty"` // that vote; none: this server goes by its own probes
+}
+
+// Site is a voter.
+type Site struct {
+	Name  string    `json:"name"`
+	Ours  bool      `json:"ours,omitempty"`
+	Fresh bool      `json:"fresh"` // its votes count; of ours: the others can see them
+	Votes int       `json:"votes"`
+	Seen  time.Time `json:"seen,omitzero"` // when it was heard of last
 }
 
 // Summary counts over all pools, whatever was asked for.
@@ -110,7 +120,15 @@ type Probe struct {
 	Needed  int       `json:"needed"`  // of so many that would change it
 	Due     time.Time `json:"due"`     // when it is asked next
 	Last    *Result   `json:"last,omitempty"`
-	Trail   []float64 `json:"trail"` // how long the latest probes took, in seconds, the newest last; below 0: it failed after so long
+	Votes   []Vote    `json:"votes,omitempty"` // that count, ours among them; none: there is but this site
+	Trail   []float64 `json:"trail"`           // how long the latest probes took, in seconds, the newest last; below 0: it failed after so long
+}
+
+// Vote is what a site says of a target.
+type Vote struct {
+	Site   string `json:"site"`
+	Status string `json:"status"`
+	Why    string `json:"why,omitempty"`
 }
 
 // Result is how one probe ended.

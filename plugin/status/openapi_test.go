@@ -128,7 +128,7 @@ func unknownParameters(p string, of ...object) string {
 // TestDescribedFields has the same fields in the schemas as in the types, and those required that are always there.
 func TestDescribedFields(t *testing.T) {
 	schemas := path{"components", "schemas"}.at(described(t))
-	types := []any{Document{}, Process{}, Summary{}, Pool{}, Answer{}, Tier{}, Member{}, Probe{}, Result{}, Event{}, override.Override{},
+	types := []any{Document{}, Process{}, Site{}, Vote{}, Summary{}, Pool{}, Answer{}, Tier{}, Member{}, Probe{}, Result{}, Event{}, override.Override{},
 		Change{}, Outcome{}, Effect{}, Problem{},
 		struct {
 			Events []Event `json:"events"`
