@@ -166,11 +166,12 @@ func (l *lab) agree(r *report, what, answer string, after time.Time, decided fun
 	return nil
 }
 
-// latest is the time of the later of two votes.
-func (l *lab) latest(member int, some ...int) func() time.Time {
+// decider is the time of the last, or the first, of the votes that say something of a member, among those of some sites.
+func (l *lab) decider(last bool, member int, status string, some ...int) func() time.Time {
 	return func() (at time.Time) {
 		for _, i := range some {
-			if _, since := l.vote(i, member); since.After(at) {
+			said, since := l.vote(i, member)
+			if said == status && (at.IsZero() || since.After(at) == last) {
 				at = since
 			}
 		}
@@ -204,7 +205,7 @@ func deadForTwo(l *lab, r *report) error {
 		}
 		time.Sleep(300 * time.Millisecond)
 	}
-	if err := l.agree(r, "down", "2", begin, l.latest(0, 0, 1), 0, 1, 2); err != nil {
+	if err := l.agree(r, "down", "2", begin, l.decider(true, 0, "down", 0, 1), 0, 1, 2); err != nil {
 		return err
 	}
 	time.Sleep(time.Second)
@@ -212,7 +213,7 @@ func deadForTwo(l *lab, r *report) error {
 	if err := l.heal(0, l.member(0)); err != nil {
 		return err
 	}
-	if err := l.agree(r, "up", "1 2", begin, l.latest(0, 0), 0, 1, 2); err != nil {
+	if err := l.agree(r, "up", "1 2", begin, l.decider(false, 0, "up", 0, 1), 0, 1, 2); err != nil {
 		return err
 	}
 	if err := l.heal(1, l.member(0)); err != nil {
@@ -378,7 +379,7 @@ func cutOff(d direction, leads bool) func(l *lab, r *report) error {
 					return err
 				}
 			}
-			if err := l.agree(r, "a member dies for the others", "1", begin, l.latest(1, rest...), rest...); err != nil {
+			if err := l.agree(r, "a member dies for the others", "1", begin, l.decider(true, 1, "down", rest...), rest...); err != nil {
 				return err
 			}
 			healed := time.Now()
@@ -388,7 +389,7 @@ func cutOff(d direction, leads bool) func(l *lab, r *report) error {
 				}
 			}
 			// The vote of the one that is cut off is that it is up, and has still some seconds to count.
-			if err := l.agree(r, "and is back", "1 2", healed, func() time.Time { return l.earliest(1, rest...) }, rest...); err != nil {
+			if err := l.agree(r, "and is back", "1 2", healed, l.decider(false, 1, "up", rest...), rest...); err != nil {
 				return err
 			}
 		}
@@ -427,16 +428,6 @@ func cutOff(d direction, leads bool) func(l *lab, r *report) error {
 		}
 		return l.sees(site, 0, "up")
 	}
-}
-
-// earliest is the time of the earlier of two votes.
-func (l *lab) earliest(member int, some ...int) (at time.Time) {
-	for _, i := range some {
-		if _, since := l.vote(i, member); at.IsZero() || since.Before(at) {
-			at = since
-		}
-	}
-	return at
 }
 
 func etcdGone(gone time.Duration) func(l *lab, r *report) error {
@@ -482,37 +473,43 @@ func etcdGone(gone time.Duration) func(l *lab, r *report) error {
 
 func compacted(l *lab, r *report) error {
 	r.everybody("1 2")
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	if err := l.cut(2, both, l.others(2)...); err != nil {
+	leader, err := l.leader()
+	if err != nil {
 		return err
 	}
-	c, err := client(l.endpoints()[0])
+	site := (leader + 1) % sites
+	if err := l.cut(site, both, l.others(site)...); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c, err := client(l.endpoints()[leader])
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	var revision int64
 	for begin := time.Now(); time.Since(begin) < 5*time.Second; time.Sleep(20 * time.Millisecond) {
-		within, cancel := context.WithTimeout(ctx, 5*time.Second)
-		put, err := c.Put(within, "/else", "where")
-		cancel()
+		put, err := c.Put(ctx, "/else", "where")
 		if err != nil {
-			continue // a leader is being elected
+			return err
 		}
-		revision = put.Header.Revision
+		revision = put.Header.GetRevision()
 	}
 	if _, err := c.Compact(ctx, revision, clientv3.WithCompactPhysical()); err != nil {
 		return err
 	}
-	if err := l.heal(2, l.others(2)...); err != nil {
-		return err
-	}
 	begin := time.Now()
-	if _, err := await(20*time.Second, "all are in touch", func() bool { return l.inTouch() }); err != nil {
+	if err := l.heal(site, l.others(site)...); err != nil {
 		return err
 	}
-	r.note("compacted at %d, while nrt was cut off for 5 s and had seen less; all are in touch after %s", revision, seconds(time.Since(begin)))
+	if _, err := await(20*time.Second, "all are in touch", func() bool {
+		answer := l.read("sites/" + names[site])
+		return answer != nil && len(answer.Kvs) == 1 && answer.Kvs[0].GetModRevision() > revision && l.inTouch()
+	}); err != nil {
+		return err
+	}
+	r.note("%s was cut off for 5 s, and etcd is compacted beyond what it has seen; it votes again after %s", names[site], seconds(time.Since(begin)))
 	return nil
 }
 
