@@ -11,6 +11,7 @@ NEEDS       ?= cc:build-essential dig:bind9-dnsutils delv:bind9-dnsutils nsupdat
                kdig:knot-dnsutils knotd:knot etcd:etcd-server chromium:chromium promtool:prometheus
 TESTTIMEOUT ?= 20m
 SECONDS     ?= 120
+GONE        ?= 45s
 FUZZTIME    ?= 1m
 BENCH       ?= .
 
@@ -100,12 +101,20 @@ test-agreement:
 	cd test/agreement && $(PLAIN) go vet ./...
 	cd test/agreement && $(PLAIN) go test -count=1 -timeout 5m -parallel 16 .
 
+# Three sites as whole processes, each with a CoreDNS and a member of etcd, and everything between them breaking.
+faults: NEEDS = ip:iproute2 nft:nftables
+
+.PHONY: faults
+faults: test-deps build
+	cd test/agreement && $(PLAIN) go run ./faults -coredns '$(CURDIR)/coredns' -gone '$(GONE)'
+
 .PHONY: lint
 lint:
 	$(TOOL) golangci-lint run ./...
 	cd test/kubernetes && $(PLAIN) go tool -modfile=../../tools/go.mod golangci-lint run ./...
 	cd test/browser && $(PLAIN) go tool -modfile=../../tools/go.mod golangci-lint run ./...
 	cd test/agreement && $(PLAIN) go tool -modfile=../../tools/go.mod golangci-lint run ./...
+	cd test/sandbox && $(PLAIN) go tool -modfile=../../tools/go.mod golangci-lint run ./...
 
 # Each native fuzz target of each package, one after the other.
 .PHONY: fuzz

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -18,13 +19,21 @@ import (
 )
 
 const (
-	// patience is how long a call to etcd may take: longer than it takes to elect a leader, and not as long as one that
-	// was sent to the leader before goes unanswered.
+	// patience is how long etcd may take to say something: longer than it takes to elect a leader.
 	patience = 3 * time.Second
+
+	// hurry is how long a transaction may take. One that was on its way to a leader that has died is lost, and etcd does
+	// not say so for longer than that: what was not written by then is tried anew.
+	hurry = 2 * time.Second
 
 	// silence is how long a watch may be without a word. There are beats every two seconds, ours among them: whoever
 	// does not hear these is watching nothing, such as the future of an etcd that was set back.
 	silence = 5 * time.Second
+
+	// blink is how long a connection may be without a sign of the other side's TCP, which is asked each second: a path
+	// that is cut says nothing, and a vote that waits on it is a vote that nobody has. The election of a leader is no
+	// such silence.
+	blink = 1500 * time.Millisecond
 
 	// A connection that fails is made anew after retry, and after longer and longer, up to maxRetry: votes are stale
 	// soon.
@@ -145,8 +154,18 @@ func (s *Share) client(ctx context.Context) (*clientv3.Client, error) {
 		DialTimeout:     patience,
 		MaxUnaryRetries: 2, // the rest is for connect: it reads anew, and knows the reason
 		Logger:          zap.NewNop(),
-		DialOptions:     []grpc.DialOption{grpc.WithChainUnaryInterceptor(atOnce)},
+
+		// The pings are no more than etcd allows. What counts is that gRPC makes their timeout that of TCP.
+		DialKeepAliveTime:    10 * time.Second,
+		DialKeepAliveTimeout: blink,
+		DialOptions:          []grpc.DialOption{grpc.WithContextDialer(dial), grpc.WithChainUnaryInterceptor(atOnce)},
 	})
+}
+
+// dial dials so that a path that has died is noticed while nothing is sent.
+func dial(ctx context.Context, address string) (net.Conn, error) {
+	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 2}}
+	return d.DialContext(ctx, "tcp", address)
 }
 
 // atOnce has a call fail where there is no connection, with the reason for that. The client's own way is to wait until
@@ -399,7 +418,7 @@ func (s *Share) writeVotes(ctx context.Context, c *clientv3.Client, kept *<-chan
 	b := s.roll.next()
 	s.mu.Unlock()
 
-	call, cancel := context.WithTimeout(ctx, patience)
+	call, cancel := context.WithTimeout(ctx, hurry)
 	defer cancel()
 	if b.sweep { // the lease is as new as the rest
 		lease, err := c.Grant(call, leaseTTL)
@@ -459,7 +478,7 @@ func (s *Share) wrote(keys int, revision int64, took time.Duration) {
 
 // writeDecisions writes what operators have decided here.
 func (s *Share) writeDecisions(ctx context.Context, c *clientv3.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, hurry)
 	defer cancel()
 	for {
 		s.mu.Lock()

@@ -5,6 +5,8 @@ go 1.26.0
 
 require (
 	github.com/coredns-failover/failover v0.0.0
+	github.com/coredns-failover/failover/test/sandbox v0.0.0
+	github.com/miekg/dns v1.1.73
 	go.etcd.io/etcd/api/v3 v3.7.2
 	go.etcd.io/etcd/client/v3 v3.7.2
 	go.etcd.io/etcd/server/v3 v3.7.2
@@ -29,7 +31,6 @@ require (
 	github.com/grpc-ecosystem/go-grpc-middleware/v2 v2.3.3 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.29.0 // indirect
 	github.com/jonboulle/clockwork v0.5.0 // indirect
-	github.com/miekg/dns v1.1.73 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/prometheus/client_golang v1.24.1 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
@@ -69,4 +70,7 @@ require (
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
 
-replace github.com/coredns-failover/failover => ../..
+replace (
+	github.com/coredns-failover/failover => ../..
+	github.com/coredns-failover/failover/test/sandbox => ../sandbox
+)

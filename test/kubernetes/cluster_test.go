@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coredns-failover/failover/test/kubernetes/sandbox"
+	"github.com/coredns-failover/failover/test/sandbox"
 
 	authentication "k8s.io/api/authentication/v1"
 	core "k8s.io/api/core/v1"

@@ -6,6 +6,7 @@ go 1.26.0
 tool k8s.io/kubernetes/cmd/kube-apiserver
 
 require (
+	github.com/coredns-failover/failover/test/sandbox v0.0.0
 	github.com/miekg/dns v1.1.72
 	golang.org/x/sys v0.47.0
 	k8s.io/api v0.36.3
@@ -148,6 +149,7 @@ require (
 )
 
 replace (
+	github.com/coredns-failover/failover/test/sandbox => ../sandbox
 	k8s.io/api => k8s.io/api v0.36.3
 	k8s.io/apiextensions-apiserver => k8s.io/apiextensions-apiserver v0.36.3
 	k8s.io/apimachinery => k8s.io/apimachinery v0.36.3

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coredns-failover/failover/test/kubernetes/sandbox"
+	"github.com/coredns-failover/failover/test/sandbox"
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"

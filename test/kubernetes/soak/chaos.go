@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/coredns-failover/failover/test/kubernetes/sandbox"
+	"github.com/coredns-failover/failover/test/sandbox"
 )
 
 // fault is something that befalls a member, for one replica (-1: for all of them) and some seconds.

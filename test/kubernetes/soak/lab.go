@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coredns-failover/failover/test/kubernetes/sandbox"
+	"github.com/coredns-failover/failover/test/sandbox"
 )
 
 // lab is all that runs.

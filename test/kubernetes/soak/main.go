@@ -14,7 +14,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/coredns-failover/failover/test/kubernetes/sandbox"
+	"github.com/coredns-failover/failover/test/sandbox"
 )
 
 func main() {

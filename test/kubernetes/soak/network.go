@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 
-	"github.com/coredns-failover/failover/test/kubernetes/sandbox"
+	"github.com/coredns-failover/failover/test/sandbox"
 )
 
 // The hosts, each a network namespace on one bridge. Queries come from the bridge itself.

@@ -1,0 +1,644 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/override"
+	"github.com/coredns-failover/failover/plugin/quorum"
+	"github.com/coredns-failover/failover/plugin/share"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// fault is something that happens to a lab in which all is well, and is over when make returns.
+type fault struct {
+	name string
+	make func(l *lab, r *report) error
+}
+
+// report is what was seen of a fault.
+type report struct {
+	courses [sites]string // that the answers have to take
+	notes   []string
+}
+
+func (r *report) note(format string, args ...any) {
+	r.notes = append(r.notes, fmt.Sprintf(format, args...))
+}
+
+// everybody takes this course.
+func (r *report) everybody(course string) { r.courses = [sites]string{course, course, course} }
+
+// lanes are the faults. Each lane has a lab of its own, and they are made at once.
+func lanes(gone time.Duration) [][]fault {
+	return [][]fault{{
+		{"a member is dead for one site", deadForOne},
+		{"a member is dead for two sites", deadForTwo},
+		{"a site sees nobody", blind},
+		{"a site is killed", killed},
+		{"a site lies", liar},
+		{"etcd is compacted", compacted},
+		{"etcd is set back", setBack},
+		{"etcd is lost", wiped},
+	}, {
+		{"a follower is cut off", cutOff(both, false)},
+		{"the leader is cut off", cutOff(both, true)},
+		{"a follower is not heard", cutOff(out, false)},
+		{"the leader hears nobody", cutOff(in, true)},
+	}, {
+		{"etcd is gone", etcdGone(gone)},
+	}}
+}
+
+var printing sync.Mutex
+
+// suffer makes a fault, and says what was seen, and whether all was as it should be.
+func (l *lab) suffer(f fault) bool {
+	r := new(report)
+	for i := range l.replicas {
+		l.replicas[i].restart()
+	}
+	begin := time.Now()
+	err := f.make(l, r)
+	if err == nil { // whatever is still to flap
+		time.Sleep(time.Second)
+	}
+	var wrong []string
+	if err != nil {
+		wrong = append(wrong, err.Error())
+	}
+	asked, slowest := 0, time.Duration(0)
+	for i := range l.replicas {
+		s := &l.replicas[i]
+		if got := s.course(); got != r.courses[i] {
+			wrong = append(wrong, fmt.Sprintf("%s answered %q, want %q", names[i], got, r.courses[i]))
+		}
+		s.mu.Lock()
+		asked, slowest = asked+s.asked, max(slowest, s.slowest)
+		if len(s.lost) > 0 {
+			wrong = append(wrong, fmt.Sprintf("%s lost %d queries: %s", names[i], len(s.lost), strings.Join(s.lost[:min(5, len(s.lost))], "; ")))
+		}
+		s.mu.Unlock()
+	}
+	if slowest > late {
+		wrong = append(wrong, fmt.Sprintf("an answer took %s", slowest))
+	}
+	printing.Lock()
+	defer printing.Unlock()
+	fmt.Printf("%s, %.0f s, %d queries, the slowest %s\n", f.name, time.Since(begin).Seconds(), asked, slowest.Round(100*time.Microsecond))
+	for _, note := range r.notes {
+		fmt.Println("    " + note)
+	}
+	for _, w := range wrong {
+		fmt.Println("  ! " + w)
+	}
+	return len(wrong) == 0
+}
+
+// await waits until something is so, and says how long it took.
+func await(within time.Duration, what string, is func() bool) (time.Duration, error) {
+	begin := time.Now()
+	for !is() {
+		if time.Since(begin) > within {
+			return 0, fmt.Errorf("not within %s: %s", within, what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return time.Since(begin), nil
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
+// sees waits until a site says something of a member.
+func (l *lab) sees(site, member int, status string) error {
+	_, err := await(8*time.Second, fmt.Sprintf("%s says that member %d is %s", names[site], member+1, status), func() bool {
+		got, _ := l.vote(site, member)
+		return got == status
+	})
+	return err
+}
+
+// prompt is how long it may take from the deciding vote until all who are in touch answer accordingly. While etcd elects
+// a leader a site may know its own vote for longer before the others can.
+const (
+	prompt   = 2 * time.Second
+	election = 2 * time.Second
+)
+
+// agree waits until sites that are in touch have gone over to an answer, and compares that with the vote that decided
+// it, which decided tells the time of.
+func (l *lab) agree(r *report, what, answer string, after time.Time, decided func() time.Time, who ...int) error {
+	times := make(map[int]time.Time)
+	if _, err := await(10*time.Second, fmt.Sprintf("%v answer %s", who, answer), func() bool {
+		for _, i := range who {
+			if at, ok := l.replicas[i].since(answer, after); ok {
+				times[i] = at
+			}
+		}
+		return len(times) == len(who)
+	}); err != nil {
+		return err
+	}
+	var first, last time.Time
+	for _, at := range times {
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+		if at.After(last) {
+			last = at
+		}
+	}
+	time.Sleep(50 * time.Millisecond) // the vote may have been faster at the sites than here
+	r.note("%s: %d sites change within %s of one another, the last %s after the deciding vote, %s after the fault", what, len(who),
+		seconds(last.Sub(first)), seconds(last.Sub(decided())), seconds(last.Sub(after)))
+	if last.Sub(decided()) > prompt || last.Sub(first) > prompt+election {
+		return fmt.Errorf("%s: that took too long", what)
+	}
+	return nil
+}
+
+// decider is the time of the last, or the first, of the votes that say something of a member, among those of some sites.
+func (l *lab) decider(last bool, member int, status string, some ...int) func() time.Time {
+	return func() (at time.Time) {
+		for _, i := range some {
+			said, since := l.vote(i, member)
+			if said == status && (at.IsZero() || since.After(at) == last) {
+				at = since
+			}
+		}
+		return at
+	}
+}
+
+func deadForOne(l *lab, r *report) error {
+	r.everybody("1 2")
+	begin := time.Now()
+	if err := l.cut(0, both, l.member(0)); err != nil {
+		return err
+	}
+	if err := l.sees(0, 0, "down"); err != nil {
+		return err
+	}
+	r.note("fra has it down after %s; no answer changes anywhere", seconds(time.Since(begin)))
+	time.Sleep(2 * time.Second)
+	if err := l.heal(0, l.member(0)); err != nil {
+		return err
+	}
+	return l.sees(0, 0, "up")
+}
+
+func deadForTwo(l *lab, r *report) error {
+	r.everybody("1 2, 2, 1 2")
+	begin := time.Now()
+	for i := range 2 {
+		if err := l.cut(i, both, l.member(0)); err != nil {
+			return err
+		}
+		time.Sleep(300 * time.Millisecond)
+	}
+	if err := l.agree(r, "down", "2", begin, l.decider(true, 0, "down", 0, 1), 0, 1, 2); err != nil {
+		return err
+	}
+	time.Sleep(time.Second)
+	begin = time.Now()
+	if err := l.heal(0, l.member(0)); err != nil {
+		return err
+	}
+	if err := l.agree(r, "up", "1 2", begin, l.decider(false, 0, "up", 0, 1), 0, 1, 2); err != nil {
+		return err
+	}
+	if err := l.heal(1, l.member(0)); err != nil {
+		return err
+	}
+	return l.sees(1, 0, "up")
+}
+
+func blind(l *lab, r *report) error {
+	r.everybody("1 2")
+	all := []string{l.member(0), l.member(1), l.member(2)}
+	if err := l.cut(2, both, all...); err != nil {
+		return err
+	}
+	for m := range members {
+		if err := l.sees(2, m, "down"); err != nil {
+			return err
+		}
+	}
+	time.Sleep(time.Second)
+	if err := l.heal(2, all...); err != nil {
+		return err
+	}
+	r.note("nrt has all down, and answers as the others do")
+	for m := range members {
+		if err := l.sees(2, m, "up"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func killed(l *lab, r *report) error {
+	r.everybody("1 2")
+	l.kill(2)
+	time.Sleep(time.Second)
+	begin := time.Now()
+	if err := l.serve(2); err != nil {
+		return err
+	}
+	r.note("nrt answers %s after its start", seconds(time.Since(begin)))
+	l.replicas[2].setAway(false)
+	if _, err := await(5*time.Second, "nrt counts the others", func() bool { return l.inTouch(0, 1) && strings.Contains(l.metrics(2), `site_fresh{site="fra"} 1`) }); err != nil {
+		return err
+	}
+	r.note("it counts the votes of the others after %s", seconds(time.Since(begin)))
+	if _, err := await(20*time.Second, "nrt votes again", func() bool { return l.inTouch() }); err != nil {
+		return err
+	}
+	r.note("and they its votes after %s", seconds(time.Since(begin)))
+	return nil
+}
+
+// deaf hears nothing, and keeps what is logged to itself.
+type deaf struct{}
+
+func (deaf) Voted([]share.Key)           {}
+func (deaf) Decided([]override.Override) {}
+func (deaf) LetBack(string, string)      {}
+func (deaf) Infof(string, ...any)        {}
+func (deaf) Warningf(string, ...any)     {}
+
+func liar(l *lab, r *report) error {
+	r.everybody("1 2")
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := client(l.endpoints()...)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	answer, err := c.Get(ctx, share.DefaultPrefix+"votes/fra/", clientv3.WithPrefix())
+	if err != nil {
+		return err
+	}
+	var keys []share.Key
+	for _, kv := range answer.Kvs {
+		var v struct{ Question, Target string }
+		if err := json.Unmarshal(kv.Value, &v); err != nil {
+			return err
+		}
+		target, err := netip.ParseAddrPort(v.Target)
+		if err != nil {
+			return err
+		}
+		keys = append(keys, share.Key{Question: v.Question, Target: target})
+	}
+	if len(keys) != members {
+		return fmt.Errorf("fra votes on %d members, want %d", len(keys), members)
+	}
+	cast := func(s *share.Share, status monitor.Status) {
+		for _, k := range keys {
+			s.Cast(k, quorum.Vote{Status: status, Why: "a lie"})
+		}
+	}
+	stranger := share.Open(share.Config{Endpoints: l.endpoints(), Site: "liar"}, deaf{}, deaf{})
+	defer stranger.Close()
+	impostor := share.Open(share.Config{Endpoints: l.endpoints(), Site: "fra"}, deaf{}, deaf{})
+	defer impostor.Close()
+	cast(stranger, monitor.Down)
+	cast(impostor, monitor.Down)
+	if _, err := await(10*time.Second, "the votes of the liar count", func() bool {
+		return strings.Contains(l.metrics(0), `site_fresh{site="liar"} 1`) && strings.Contains(l.metrics(0), `site_votes{site="liar"} 3`)
+	}); err != nil {
+		return err
+	}
+	if _, err := await(5*time.Second, "a second fra is refused", func() bool { return impostor.Stats().Refused != "" }); err != nil {
+		return err
+	}
+	time.Sleep(time.Second)
+	for n := range 60 {
+		cast(stranger, []monitor.Status{monitor.Up, monitor.Down}[n%2])
+		for _, folder := range []string{"votes/liar/", "votes/nrt/", "sites/liar/", "overrides/", "letback/", ""} {
+			if _, err := c.Put(ctx, fmt.Sprint(share.DefaultPrefix, folder, "junk", n), "junk"); err != nil {
+				return err
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	for _, line := range strings.Split(l.metrics(0), "\n") {
+		if n, ok := strings.CutPrefix(line, "coredns_failover_share_ignored_total "); ok {
+			r.note("one of four that has all down, and changes its mind 20 times a second, changes nothing; %s keys are ignored as junk", n)
+		}
+	}
+	r.note("a second fra is refused")
+	for n := range 60 {
+		for _, folder := range []string{"votes/liar/", "votes/nrt/", "sites/liar/", "overrides/", "letback/", ""} {
+			if _, err := c.Delete(ctx, fmt.Sprint(share.DefaultPrefix, folder, "junk", n)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// cutOff cuts the site of a follower or of the leader off from the other sites, and has a member be dead for it alone.
+func cutOff(d direction, leads bool) func(l *lab, r *report) error {
+	return func(l *lab, r *report) error {
+		site, err := l.leader()
+		if err != nil {
+			return err
+		}
+		if !leads {
+			site = (site + 1) % sites
+		}
+		rest := []int{(site + 1) % sites, (site + 2) % sites}
+		r.everybody("1 2")
+		r.courses[site] = "1 2, 2, 1 2"
+		if err := l.cut(site, both, l.member(0)); err != nil {
+			return err
+		}
+		if err := l.sees(site, 0, "down"); err != nil {
+			return err
+		}
+		begin := time.Now()
+		if err := l.cut(site, d, l.others(site)...); err != nil {
+			return err
+		}
+		if d == both { // the others go on without it
+			r.courses[rest[0]], r.courses[rest[1]] = "1 2, 1, 1 2", "1 2, 1, 1 2"
+			for _, i := range rest {
+				if err := l.cut(i, both, l.member(1)); err != nil {
+					return err
+				}
+			}
+			if err := l.agree(r, "a member dies for the others", "1", begin, l.decider(true, 1, "down", rest...), rest...); err != nil {
+				return err
+			}
+			healed := time.Now()
+			for _, i := range rest {
+				if err := l.heal(i, l.member(1)); err != nil {
+					return err
+				}
+			}
+			// The vote of the one that is cut off is that it is up, and has still some seconds to count.
+			if err := l.agree(r, "and is back", "1 2", healed, l.decider(false, 1, "up", rest...), rest...); err != nil {
+				return err
+			}
+		}
+		if _, err := await(20*time.Second, "the one that is cut off goes by its own eyes", func() bool {
+			_, ok := l.replicas[site].since("2", begin)
+			return ok
+		}); err != nil {
+			return err
+		}
+		at, _ := l.replicas[site].since("2", begin)
+		r.note("%s, cut off, goes by its own eyes after %s", names[site], seconds(at.Sub(begin)))
+		if _, err := await(20*time.Second, "the others no longer count it", func() bool {
+			return l.inTouch(rest...) && !strings.Contains(l.metrics(rest[0]), fmt.Sprintf("site_fresh{site=%q} 1", names[site]))
+		}); err != nil {
+			return err
+		}
+		time.Sleep(time.Second)
+		begin = time.Now()
+		if err := l.heal(site, l.others(site)...); err != nil {
+			return err
+		}
+		if _, err := await(30*time.Second, "it goes by the others again", func() bool {
+			_, ok := l.replicas[site].since("1 2", begin)
+			return ok
+		}); err != nil {
+			return err
+		}
+		at, _ = l.replicas[site].since("1 2", begin)
+		if _, err := await(30*time.Second, "all are in touch", func() bool { return l.inTouch() }); err != nil {
+			return err
+		}
+		r.note("when that is over, it goes by the others again after %s, and all are in touch after %s", seconds(at.Sub(begin)), seconds(time.Since(begin)))
+		time.Sleep(2 * time.Second)
+		if err := l.heal(site, l.member(0)); err != nil {
+			return err
+		}
+		return l.sees(site, 0, "up")
+	}
+}
+
+func etcdGone(gone time.Duration) func(l *lab, r *report) error {
+	return func(l *lab, r *report) error {
+		r.everybody("1 2")
+		r.courses[0] = "1 2, 2, 1 2"
+		if err := l.cut(0, both, l.member(0)); err != nil {
+			return err
+		}
+		if err := l.sees(0, 0, "down"); err != nil {
+			return err
+		}
+		begin := time.Now()
+		l.stopEtcd()
+		if _, err := await(20*time.Second, "fra goes by its own eyes", func() bool { return l.replicas[0].answer().answer == "2" }); err != nil {
+			return err
+		}
+		r.note("each goes by its own eyes after %s", seconds(time.Since(begin)))
+		time.Sleep(time.Until(begin.Add(gone)))
+		r.note("gone for %s", seconds(time.Since(begin)))
+		begin = time.Now()
+		if err := l.startEtcd(); err != nil {
+			return err
+		}
+		if _, err := l.leader(); err != nil {
+			return err
+		}
+		led := time.Since(begin)
+		if _, err := await(30*time.Second, "fra goes by the others again", func() bool { return l.replicas[0].answer().answer == "1 2" }); err != nil {
+			return err
+		}
+		r.note("etcd has a leader %s after its start, and fra goes by the others again after %s", seconds(led), seconds(time.Since(begin)))
+		if _, err := await(30*time.Second, "all are in touch", func() bool { return l.inTouch() }); err != nil {
+			return err
+		}
+		time.Sleep(2 * time.Second)
+		if err := l.heal(0, l.member(0)); err != nil {
+			return err
+		}
+		return l.sees(0, 0, "up")
+	}
+}
+
+func compacted(l *lab, r *report) error {
+	r.everybody("1 2")
+	leader, err := l.leader()
+	if err != nil {
+		return err
+	}
+	site := (leader + 1) % sites
+	if err := l.cut(site, both, l.others(site)...); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c, err := client(l.endpoints()[leader])
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var revision int64
+	for begin := time.Now(); time.Since(begin) < 5*time.Second; time.Sleep(20 * time.Millisecond) {
+		put, err := c.Put(ctx, "/else", "where")
+		if err != nil {
+			return err
+		}
+		revision = put.Header.GetRevision()
+	}
+	if _, err := c.Compact(ctx, revision, clientv3.WithCompactPhysical()); err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := l.heal(site, l.others(site)...); err != nil {
+		return err
+	}
+	if _, err := await(20*time.Second, "all are in touch", func() bool {
+		answer := l.read("sites/" + names[site])
+		return answer != nil && len(answer.Kvs) == 1 && answer.Kvs[0].GetModRevision() > revision && l.inTouch()
+	}); err != nil {
+		return err
+	}
+	r.note("%s was cut off for 5 s, and etcd is compacted beyond what it has seen; it votes again after %s", names[site], seconds(time.Since(begin)))
+	return nil
+}
+
+// decided waits until all answer something.
+func (l *lab) decided(what, answer string) error {
+	_, err := await(5*time.Second, what+": all answer "+answer, func() bool { return l.all(answer) })
+	return err
+}
+
+// again starts etcd, and waits until all sites are in touch over it.
+func (l *lab) again() error {
+	if err := l.startEtcd(); err != nil {
+		return err
+	}
+	if _, err := l.leader(); err != nil {
+		return err
+	}
+	_, err := await(30*time.Second, "all are in touch, and write", func() bool { return l.inTouch() && l.writes() })
+	return err
+}
+
+// read is what etcd has below a folder of ours; nil: it does not say.
+func (l *lab) read(folder string) *clientv3.GetResponse {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	c, err := client(l.endpoints()...)
+	if err != nil {
+		return nil
+	}
+	defer c.Close()
+	answer, err := c.Get(ctx, share.DefaultPrefix+folder, clientv3.WithPrefix())
+	if err != nil {
+		return nil
+	}
+	return answer
+}
+
+// writes says whether etcd has a new beat of each site.
+func (l *lab) writes() bool {
+	answer := l.read("sites/")
+	if answer == nil {
+		return false
+	}
+	for _, kv := range answer.Kvs {
+		if kv.Version < 2 {
+			return false
+		}
+	}
+	return len(answer.Kvs) == sites
+}
+
+// overrides is how many etcd has.
+func (l *lab) overrides() int {
+	if answer := l.read("overrides/"); answer != nil {
+		return len(answer.Kvs)
+	}
+	return -1
+}
+
+func setBack(l *lab, r *report) error {
+	r.everybody("1 2, 2, 1 2, 1, 1 2")
+	if err := l.override(0, 0, "drain"); err != nil {
+		return err
+	}
+	if err := l.decided("a member is drained", "2"); err != nil {
+		return err
+	}
+	l.stopEtcd()
+	if err := l.copyEtcd("etcd", "snapshot"); err != nil {
+		return err
+	}
+	if err := l.again(); err != nil {
+		return err
+	}
+	if err := l.override(0, 0, ""); err != nil {
+		return err
+	}
+	if err := l.decided("that is cleared", "1 2"); err != nil {
+		return err
+	}
+	if err := l.override(1, 1, "drain"); err != nil {
+		return err
+	}
+	if err := l.decided("another member is drained", "1"); err != nil {
+		return err
+	}
+	l.stopEtcd()
+	if err := l.copyEtcd("snapshot", "etcd"); err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := l.again(); err != nil {
+		return err
+	}
+	r.note("all are in touch %s after the start of the etcd that has been set back; what was decided since is decided", seconds(time.Since(begin)))
+	return l.cleared()
+}
+
+func wiped(l *lab, r *report) error {
+	r.everybody("1 2, 1, 1 2")
+	if err := l.override(1, 1, "drain"); err != nil {
+		return err
+	}
+	if err := l.decided("a member is drained", "1"); err != nil {
+		return err
+	}
+	l.stopEtcd()
+	if err := os.RemoveAll(filepath.Join(l.dir, "etcd")); err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := l.again(); err != nil {
+		return err
+	}
+	r.note("all are in touch %s after the start of an empty etcd; what was decided is decided", seconds(time.Since(begin)))
+	return l.cleared()
+}
+
+// cleared sees that etcd has the override of the second member, and no other, and clears it.
+func (l *lab) cleared() error {
+	if _, err := await(10*time.Second, "etcd has one override", func() bool { return l.overrides() == 1 }); err != nil {
+		return err
+	}
+	time.Sleep(2 * time.Second)
+	if n := l.overrides(); n != 1 {
+		return fmt.Errorf("etcd has %d overrides, want 1", n)
+	}
+	if err := l.override(2, 1, ""); err != nil {
+		return err
+	}
+	return l.decided("that is cleared", "1 2")
+}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/coredns-failover/failover/test/sandbox"
+)
+
+const port = "1053"
+
+// lab is three sites and what is between them. Several of them have nothing to do with each other.
+type lab struct {
+	number   int
+	program  string
+	dir      string
+	servers  [sites]*sandbox.Process
+	etcd     [sites]*sandbox.Process
+	members  *sandbox.Process
+	rules    [sites][]string
+	replicas [sites]replica
+	ballots  ballots
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+}
+
+// build makes the hosts, starts everything, and waits until all sites are in touch. What is returned has to be ended in
+// any case.
+func build(number int, program string) (l *lab, err error) {
+	l = &lab{number: number, program: program, cancel: func() {}}
+	l.ballots.now = make(map[string]ballot)
+	if err := l.connect(); err != nil {
+		return l, err
+	}
+	if l.dir, err = os.MkdirTemp("", "faults"); err != nil {
+		return l, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return l, err
+	}
+	l.members, err = sandbox.Start(l.in("members", self, "members", l.member(0), l.member(1), l.member(2)))
+	if err != nil {
+		return l, err
+	}
+	if err := l.startEtcd(); err != nil {
+		return l, err
+	}
+	if _, err := l.leader(); err != nil {
+		return l, err
+	}
+	for i := range names {
+		if err := l.serve(i); err != nil {
+			return l, err
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l.cancel = cancel
+	for i, endpoint := range l.endpoints() {
+		l.wg.Go(func() { l.follow(ctx, endpoint) })
+		l.wg.Go(func() { l.query(ctx, i) })
+	}
+	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		if l.inTouch() && l.all("1 2") {
+			return l, nil
+		}
+		if time.Since(begin) > 20*time.Second {
+			return l, errors.New("the sites do not get in touch")
+		}
+	}
+}
+
+// in is a command at a host.
+func (l *lab) in(host, program string, args ...string) *exec.Cmd {
+	return exec.Command("ip", append([]string{"netns", "exec", l.space(host), program}, args...)...)
+}
+
+// serve starts the CoreDNS of a site, and waits until it answers.
+func (l *lab) serve(site int) error {
+	corefile := filepath.Join(l.dir, "Corefile."+names[site])
+	err := os.WriteFile(corefile, fmt.Appendf(nil, `example.org:%s {
+    bind %s
+    errors
+    prometheus %[2]s:9153
+    failover {
+        share etcd %[3]s site %[4]s
+        status unix://%[5]s
+        probe http://:8080/healthz
+        interval 1s
+        recheck 200ms
+        timeout 500ms
+    }
+    failover www.example.org {
+        primary %[6]s %[7]s
+        backup %[8]s
+    }
+}
+`, port, l.site(site), strings.Join(l.endpoints(), " "), names[site], l.socket(site), l.member(0), l.member(1), l.member(2)), 0o644)
+	if err != nil {
+		return err
+	}
+	if l.servers[site], err = sandbox.Start(l.in(names[site], l.program, "-conf", corefile)); err != nil {
+		return err
+	}
+	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		if r, err := http.Get("http://" + l.site(site) + ":9153/metrics"); err == nil {
+			r.Body.Close()
+			return nil
+		}
+		if time.Since(begin) > 30*time.Second || l.servers[site].Ended() {
+			return fmt.Errorf("%s does not answer:\n%s", names[site], l.servers[site].Said())
+		}
+	}
+}
+
+func (l *lab) socket(site int) string { return filepath.Join(l.dir, names[site]+".sock") }
+
+// kill ends the CoreDNS of a site without a word.
+func (l *lab) kill(site int) {
+	l.replicas[site].setAway(true)
+	l.servers[site].Signal(syscall.SIGKILL)
+	l.servers[site].End(time.Second)
+}
+
+// end ends everything.
+func (l *lab) end() {
+	l.cancel()
+	l.wg.Wait()
+	for i, p := range l.servers {
+		if p != nil && p.End(15*time.Second) {
+			fmt.Fprintf(os.Stderr, "%s had to be killed\n", names[i])
+		}
+	}
+	for _, p := range append(l.etcd[:], l.members) {
+		if p != nil {
+			p.Signal(syscall.SIGKILL)
+			p.End(time.Second)
+		}
+	}
+	if l.dir != "" {
+		os.RemoveAll(l.dir)
+	}
+}
+
+// say shows what the processes have said.
+func (l *lab) say() {
+	for i, name := range names {
+		fmt.Fprintf(os.Stderr, "--- CoreDNS of %s\n%s--- etcd of %[1]s\n%[3]s", name, l.servers[i].Said(), l.etcd[i].Said())
+	}
+}
+
+// all says whether all sites answer the same.
+func (l *lab) all(answer string) bool {
+	for i := range l.replicas {
+		if l.replicas[i].answer().answer != answer {
+			return false
+		}
+	}
+	return true
+}
+
+// inTouch says whether each of some sites counts the votes of the others among them; none: of all sites.
+func (l *lab) inTouch(some ...int) bool {
+	if len(some) == 0 {
+		some = []int{0, 1, 2}
+	}
+	for _, i := range some {
+		text := l.metrics(i)
+		for _, j := range some {
+			if !strings.Contains(text, fmt.Sprintf("coredns_failover_site_fresh{site=%q} 1\n", names[j])) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// metrics are those of a site; "": it does not say.
+func (l *lab) metrics(site int) string {
+	c := http.Client{Timeout: 2 * time.Second}
+	r, err := c.Get("http://" + l.site(site) + ":9153/metrics")
+	if err != nil {
+		return ""
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
+
+// override has a site decide of a member; "": clear it.
+func (l *lab) override(site, member int, action string) error {
+	socket := l.socket(site)
+	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}}}
+	method, body := http.MethodPut, fmt.Sprintf(`{"action": %q, "reason": "a test"}`, action)
+	if action == "" {
+		method, body = http.MethodDelete, ""
+	}
+	r, err := http.NewRequest(method, "http://localhost/api/v1/overrides/members/"+l.member(member), bytes.NewReader([]byte(body)))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	answer, err := c.Do(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(answer.Body)
+		return fmt.Errorf("%s of %s: %s\n%s", action, l.member(member), answer.Status, text)
+	}
+	return nil
+}
