@@ -80,7 +80,7 @@ func TestFailoverctl(t *testing.T) {
 		wantAddresses(t, s.ask("www.example.org.", dns.TypeA), "127.0.0.3")
 		wantAddresses(t, s.ask("db.example.org.", dns.TypeA), "127.0.0.3")
 
-		run(0, []string{`(?m)^db\.example\.org\. +1 +2/2 .*drain by alice@\S+ for (1h59m|2h): new disks$`, `2 unwell`, `1 overridden`}, "status", "-unwell")
+		run(0, []string{`(?m)^db\.example\.org\. +1 +2/2 .*drain by alice@\S+ for (1h59m|2h): new disks$`, `2 unwell`, `1 override`}, "status", "-unwell")
 		run(0, []string{`overridden since .*: drain by alice@\S+ until .*: new disks; its probes say up`, `the override of a .* ends`}, "explain", "www.example.org")
 		run(1, []string{`www\.example\.org\., b .*: the answer would become .*fallback all`, `not done: a pool would be left without a usable tier; -force`}, "drain", "b", "-pool", "WWW.example.org")
 		wantAddresses(t, s.ask("www.example.org.", dns.TypeA), "127.0.0.3")

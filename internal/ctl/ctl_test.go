@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coredns-failover/failover/plugin/status"
 )
@@ -29,6 +31,23 @@ func golden(t *testing.T, name, got string) {
 	}
 	if got != string(want) {
 		t.Errorf("%s is\n%s\nwant\n%s", name, got, want)
+	}
+}
+
+// The sites that vote are shown, and what each says.
+func TestSites(t *testing.T) {
+	d := document()
+	d.Server.Sites = []status.Site{{Name: "fra", Ours: true, Fresh: true}, {Name: "iad", Fresh: true}, {Name: "nrt"}}
+	var b bytes.Buffer
+	p := &printer{w: &b, zone: time.UTC}
+	p.server(d)
+	probe := d.Pools[0].Tiers[0].Members[0].Probes[0]
+	probe.Votes = []status.Vote{{Site: "fra", Status: "down", Why: "3 failures: timeout"}, {Site: "iad", Status: "up"}}
+	p.probe(&d.Pools[0], &probe, false, d.Server.Now)
+	for _, want := range []string{"\nsites: fra (this one), iad, nrt (not heard of)\n", "        fra says down: 3 failures: timeout\n        iad says up\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("There is no %q in\n%s", want, b.String())
+		}
 	}
 }
 

@@ -225,7 +225,7 @@ func TestWatch(t *testing.T) {
 	})
 	for args, wants := range map[string][]string{
 		"watch": {
-			"ns1, up 3d4h: 3 pools, 6 members, 1 in fallback, 1 on a backup, 3 unwell, 2 down, 1 overridden\n",
+			"ns1, up 3d4h: 3 pools, 6 members, 1 in fallback, 1 on a backup, 3 unwell, 2 down, 1 override\n",
 			"www.example.org.  0         2/2  7s   198.51.100.10\n", "fra 192.0.2.10:443: up -> down",
 		},
 		"watch www.example.org": {"It answers 198.51.100.10 (tier 0)", "fra 192.0.2.10:443: up -> down"},

@@ -187,6 +187,13 @@ func (p *printer) probe(pool *status.Pool, q *status.Probe, several bool, now ti
 		p.printf("; next in %s", rough(q.Due.Sub(now)))
 	}
 	p.printf("\n")
+	for _, v := range q.Votes {
+		p.printf("        %s says %s", v.Site, v.Status)
+		if v.Why != "" {
+			p.printf(": %s", v.Why)
+		}
+		p.printf("\n")
+	}
 }
 
 // took is how long a probe took, to three digits or so.

@@ -63,13 +63,30 @@ func (p *printer) server(d *status.Document) {
 		style string
 	}{
 		{sum.Fallback, "in fallback", red}, {sum.Backup, "on a backup", yellow}, {sum.Unwell, "unwell", yellow}, {sum.Down, "down", red},
-		{sum.Unknown, "unknown", yellow}, {sum.Overrides, "overridden", yellow},
+		{sum.Unknown, "unknown", yellow},
 	} {
 		if n.n > 0 {
 			p.printf(", %s", styled(n.style, fmt.Sprintf("%d %s", n.n, n.words)))
 		}
 	}
+	if sum.Overrides > 0 {
+		p.printf(", %s", styled(yellow, count(sum.Overrides, "override")))
+	}
 	p.printf("\n")
+	for i, site := range d.Server.Sites {
+		p.printf("%s%s", [...]string{"sites: ", ", "}[min(i, 1)], site.Name)
+		switch {
+		case site.Ours && site.Fresh:
+			p.printf(" (this one)")
+		case site.Ours:
+			p.printf(" %s", styled(yellow, "(this one, not seen by the others)"))
+		case !site.Fresh:
+			p.printf(" %s", styled(yellow, "(not heard of)"))
+		}
+	}
+	if len(d.Server.Sites) > 0 {
+		p.printf("\n")
+	}
 }
 
 // pools is a table of pools.
