@@ -104,7 +104,7 @@ func (l *lab) leader() (int, error) {
 	defer cancel()
 	for ; ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
 		for i, e := range l.endpoints() {
-			if r, err := c.Status(ctx, e); err == nil && r.Leader == r.Header.MemberId {
+			if r, err := c.Status(ctx, e); err == nil && r.Leader == r.Header.GetMemberId() {
 				return i, nil
 			}
 		}
@@ -148,18 +148,18 @@ func (l *lab) followFor(ctx context.Context, endpoint string) {
 	for _, kv := range r.Kvs {
 		l.ballots.take(kv)
 	}
-	for w := range c.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(r.Header.Revision+1)) {
+	for w := range c.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(r.Header.GetRevision()+1)) {
 		for _, e := range w.Events {
-			l.ballots.take(e.Kv)
+			l.ballots.take(e.GetKv())
 		}
 	}
 }
 
 // take takes a vote. That one is withdrawn is nothing here: what counts is what was said last.
 func (b *ballots) take(kv *mvccpb.KeyValue) {
-	site, _, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), share.DefaultPrefix+"votes/"), "/")
+	site, _, _ := strings.Cut(strings.TrimPrefix(string(kv.GetKey()), share.DefaultPrefix+"votes/"), "/")
 	var v struct{ Target, Status string }
-	if json.Unmarshal(kv.Value, &v) != nil {
+	if json.Unmarshal(kv.GetValue(), &v) != nil {
 		return
 	}
 	target, err := netip.ParseAddrPort(v.Target)
@@ -170,14 +170,14 @@ func (b *ballots) take(kv *mvccpb.KeyValue) {
 	defer b.mu.Unlock()
 	at := site + " " + target.Addr().String()
 	before := b.now[at]
-	if kv.ModRevision <= before.revision {
+	if kv.GetModRevision() <= before.revision {
 		return
 	}
 	since := before.since
 	if before.status != v.Status {
 		since = time.Now()
 	}
-	b.now[at] = ballot{v.Status, since, kv.ModRevision}
+	b.now[at] = ballot{v.Status, since, kv.GetModRevision()}
 }
 
 // forget takes that revisions may begin anew.

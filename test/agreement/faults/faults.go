@@ -292,7 +292,7 @@ func liar(l *lab, r *report) error {
 	var keys []share.Key
 	for _, kv := range answer.Kvs {
 		var v struct{ Question, Target string }
-		if err := json.Unmarshal(kv.Value, &v); err != nil {
+		if err := json.Unmarshal(kv.GetValue(), &v); err != nil {
 			return err
 		}
 		target, err := netip.ParseAddrPort(v.Target)
@@ -333,7 +333,7 @@ func liar(l *lab, r *report) error {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	for _, line := range strings.Split(l.metrics(0), "\n") {
+	for line := range strings.SplitSeq(l.metrics(0), "\n") {
 		if n, ok := strings.CutPrefix(line, "coredns_failover_share_ignored_total "); ok {
 			r.note("one of four that has all down, and changes its mind 20 times a second, changes nothing; %s keys are ignored as junk", n)
 		}
@@ -554,7 +554,7 @@ func (l *lab) writes() bool {
 		return false
 	}
 	for _, kv := range answer.Kvs {
-		if kv.Version < 2 {
+		if kv.GetVersion() < 2 {
 			return false
 		}
 	}

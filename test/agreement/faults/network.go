@@ -93,9 +93,11 @@ func (l *lab) heal(site int, others ...string) error {
 // filter has the rules of a site be in force, all at once.
 func (l *lab) filter(site int) error {
 	script := "flush table inet faults\n"
+	var scriptSb96 strings.Builder
 	for _, rule := range l.rules[site] {
-		script += "add rule inet faults " + rule + "\n"
+		scriptSb96.WriteString("add rule inet faults " + rule + "\n")
 	}
+	script += scriptSb96.String()
 	cmd := exec.Command("ip", "netns", "exec", l.space(names[site]), "nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(script)
 	if text, err := cmd.CombinedOutput(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -166,7 +167,7 @@ func (l *lab) words(m *dns.Msg) string {
 		word := a.A.String()
 		for i := range members {
 			if word == l.member(i) {
-				word = fmt.Sprint(i + 1)
+				word = strconv.Itoa(i + 1)
 			}
 		}
 		words = append(words, word)
