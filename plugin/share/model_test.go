@@ -160,10 +160,10 @@ func (v *values) run(w *scene, start time.Time) (atBound, later []quorum.Vote, r
 				revived = vote.Voter
 			}
 		}
-		switch since := time.Duration(n) * pulse; {
-		case since == modelBound:
+		switch since := time.Duration(n) * pulse; since {
+		case modelBound:
 			atBound = t.votes(keyA, now)
-		case since == modelBound+2*pulse:
+		case modelBound + 2*pulse:
 			return atBound, t.votes(keyA, now), revived
 		}
 	}
@@ -285,8 +285,8 @@ func TestModel(t *testing.T) {
 // Two readers whose clocks are an hour apart come to the same at the same time: what is in etcd has no time in it.
 func TestClocksApart(t *testing.T) {
 	for _, value := range []any{beat{}, ballot{}} {
-		for field := range reflect.TypeOf(value).NumField() {
-			if f := reflect.TypeOf(value).Field(field); f.Type == reflect.TypeFor[time.Time]() {
+		for f := range reflect.TypeOf(value).Fields() {
+			if f.Type == reflect.TypeFor[time.Time]() {
 				t.Errorf("%T has a time, %s", value, f.Name)
 			}
 		}
