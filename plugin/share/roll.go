@@ -140,10 +140,15 @@ func (r *roll) next() batch {
 			}
 		}
 	} else {
-		b.before, b.sweep, r.anew = r.found, true, true
+		b.before, b.sweep, r.anew, votes = r.found, true, true, 0
 	}
-	if r.anew {
-		votes = len(r.votes) // the site does not count until they are there
+	if r.anew { // the site does not count until those are there that are still missing, beside what is to be dropped
+		for about := range r.votes {
+			_, had := r.stored[about]
+			if _, put := b.puts[about]; b.sweep || !had && !put {
+				votes++
+			}
+		}
 	}
 	r.counter++
 	b.beat = text(beat{format, r.instance, r.counter, votes})

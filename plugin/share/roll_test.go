@@ -316,6 +316,39 @@ func TestRollComesThroughMore(t *testing.T) {
 	}
 }
 
+// A vote that is withdrawn while all is being written is not taken for one that is still missing.
+func TestRollWithdrawsWhileItWritesAnew(t *testing.T) {
+	for range 50 { // what goes into a transaction is a matter of chance
+		r := newRoll("i")
+		r.room = 2
+		keys := []Key{keyA, keyB, {"icmp", keyA.Target}}
+		for _, k := range keys {
+			r.cast(k, quorum.Vote{Status: monitor.Up})
+		}
+		r.loaded("", nil, 1, at(0))
+		for n := 0; !r.held || len(r.dirty) > 0; n++ {
+			b := r.next()
+			r.done(b, int64(n+2), at(0))
+			missing := 0
+			for about := range r.votes {
+				if _, ok := r.stored[about]; !ok {
+					missing++
+				}
+			}
+			if is, _ := parseBeat([]byte(b.beat)); (is.Votes <= len(r.stored)) != (missing == 0) {
+				t.Fatalf("transaction %d: a beat for %d votes of %d, with %d still missing", n, is.Votes, len(r.stored), missing)
+			}
+			if n == 1 {
+				for _, k := range keys {
+					if _, ok := r.stored[k.id()]; ok {
+						r.withdraw(k.id())
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestRollYields(t *testing.T) {
 	was := string(beatOf("other", 1, 0))
 	r := newRoll("i")
