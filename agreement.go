@@ -33,16 +33,25 @@ func (q *inquiry) key(i int, member netip.AddrPort) share.Key {
 
 // agree casts the votes of this site on a member, and puts in the place of the states what all voters come to. memory
 // is what they came to last, one for each state.
-func (q *inquiry) agree(b ballot, member netip.AddrPort, states []monitor.State, memory []agreement, now time.Time) {
+func (q *inquiry) agree(b ballot, by *monitor.Monitor, member netip.AddrPort, states []monitor.State, memory []agreement, now time.Time) {
 	for i := range states {
 		k, s := q.key(i, member), &states[i]
-		ours := quorum.Vote{Voter: b.Site(), Status: s.Status, Back: s.Back}
-		if s.Status != monitor.Unknown {
-			ours.Why = s.Why(&q.settings)
-		}
+		ours := q.vote(b, by, k, s)
 		b.Cast(k, ours)
 		q.decide(s, &memory[i], ours, b.Votes(k), now)
 	}
+}
+
+// vote is that of this site. Where others here ask the same with other settings, it is the same for all of them.
+func (q *inquiry) vote(b ballot, by *monitor.Monitor, k share.Key, s *monitor.State) quorum.Vote {
+	v := quorum.Vote{Voter: b.Site(), Status: s.Status, Back: s.Back}
+	if believed, ok := by.Believed(k.Question, k.Target); ok {
+		v.Status, v.Back = believed.Status, believed.Back
+	}
+	if s.Status != monitor.Unknown && s.Status == v.Status {
+		v.Why = s.Why(&q.settings)
+	}
+	return v
 }
 
 // decide makes one state of our own and the votes of others.

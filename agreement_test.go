@@ -287,3 +287,103 @@ func TestDecisionsOfAll(t *testing.T) {
 		}
 	})
 }
+
+// What was agreed does not go with those who agreed: a hold goes on when etcd is away, and nobody is let back by that.
+func TestAgreementEndsWithNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, w := elsewhere(t), newWorld()
+		_, f := w.begin(t, three+"hold 10m\n}")
+		a.say("192.0.2.1", "iad=down nrt=down")
+		expect(t, "Down", now(t, f), "2")
+		time.Sleep(time.Minute)
+		a.say("192.0.2.1", "iad=back nrt=back")
+		expect(t, "Held", now(t, f), "2")
+		a.say("192.0.2.1", "")
+		expect(t, "Etcd is away", now(t, f), "2")
+		a.say("192.0.2.1", "iad=back nrt=back")
+		expect(t, "Etcd is back", now(t, f), "2")
+		expect(t, "The hold is over", after(t, f, 10*time.Minute), "1 2")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		a, w := elsewhere(t), newWorld()
+		_, f := w.begin(t, three+"failback manual\n}")
+		a.say("192.0.2.1", "iad=down nrt=down")
+		time.Sleep(time.Minute)
+		a.say("192.0.2.1", "")
+		expect(t, "Etcd is away, and nobody has let it back", now(t, f), "2")
+	})
+}
+
+// A site that is outvoted does not act on what it sees while it ends.
+func TestAgreementAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, w := elsewhere(t), newWorld()
+		g, _ := w.begin(t, three+"}")
+		for _, m := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"} {
+			a.say(m, "iad=up nrt=up")
+		}
+		w.set("refused", "192.0.2.1", "192.0.2.2", "192.0.2.3")
+		time.Sleep(wayDown)
+		synctest.Wait()
+		lines := logbook(t)
+		process.sharing.place = new(sharePlace)
+		defer func() { process.sharing.place = nil }()
+		g.stop()
+		if got := lines("->"); len(got) > 0 || !a.closed {
+			t.Errorf("At the end it says %q, and has left the others: %t", got, a.closed)
+		}
+	})
+}
+
+// Two pools that ask the same with other settings have one vote, which does not go back and forth.
+func TestOneVoteForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, w := elsewhere(t), newWorld()
+		w.begin(t, "failover www.example.org 192.0.2.1:443\nfailover www2.example.org 192.0.2.1:443 {\nfall 100\n}")
+		w.set("refused", "192.0.2.1")
+		time.Sleep(wayDown)
+		synctest.Wait()
+		seen := make(map[string]bool)
+		for range 10 {
+			for _, d := range process.speaking() {
+				d.redecide("a test")
+				seen[a.own()] = true
+			}
+		}
+		if len(seen) != 1 {
+			t.Errorf("This site says %v in turn, want one of these", slices.Sorted(maps.Keys(seen)))
+		}
+	})
+}
+
+// An overlay may ask more after a reload than it did before.
+func TestAgreementOfOverlayOverReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		elsewhere(t)
+		w := newWorld()
+		f, s := w.overlaying(t, "", "www.example.org. 60 A 192.0.2.1, www.example.org. 60 A 192.0.2.2")
+		settle(t, f, "www.example.org. A")
+		g := f.generation
+		next, nf := w.generate(t, g.monitor, g, over("from next\nprobe tcp://:80"))
+		nf.Next = s
+		g.reload()
+		next.start()
+		g.reloaded()
+		settle(t, nf, "www.example.org. A")
+		if got := shown(t, nf, "www.example.org. A"); !strings.Contains(got, "192.0.2.1") || !strings.Contains(got, "192.0.2.2") {
+			t.Errorf("It answers %s", got)
+		}
+	})
+}
+
+// An override that is over when it arrives ends.
+func TestOverrideOfThePast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, f := newWorld().begin(t, three+"}")
+		o := decision("drain 192.0.2.1", time.Minute)
+		time.Sleep(time.Hour)
+		process.Decided([]override.Override{o})
+		expect(t, "It has arrived", now(t, f), "2")
+		expect(t, "It ends", after(t, f, 2*time.Second), "1 2")
+	})
+}

@@ -433,7 +433,7 @@ func (p *livePool) membersUnder(decided *override.Table) []memberState {
 	sites := process.sharing.ballot()
 	for i := range members {
 		if sites != nil {
-			p.agree(sites, p.dialled(i), states[i*per:(i+1)*per], p.agreed()[i*per:], now)
+			p.agree(sites, p.home.generation.monitor, p.dialled(i), states[i*per:(i+1)*per], p.agreed()[i*per:], now)
 		}
 		members[i] = combine(states[i*per:(i+1)*per], p.need(), p.Hold, now)
 		if p.manual {

@@ -420,7 +420,7 @@ func (o *overlay) member(f *found) *memberState {
 		if f.agreed == nil {
 			f.agreed = make([]agreement, len(states))
 		}
-		o.agree(sites, netip.AddrPortFrom(f.addr, 0), states, f.agreed, now)
+		o.agree(sites, o.generation.monitor, netip.AddrPortFrom(f.addr, 0), states, f.agreed, now)
 	}
 	s := combine(states, o.need(), o.Hold, now)
 	if o.manual {

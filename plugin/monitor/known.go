@@ -92,3 +92,17 @@ func (m *Monitor) watchersOf(question string, target netip.AddrPort) (watchers [
 	}
 	return watchers
 }
+
+// Believed is what is known of a target, whatever the settings of those who ask: the one status for it that others are
+// told. Not ok: nothing is.
+func (m *Monitor) Believed(question string, target netip.AddrPort) (k Known, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	to := pack(target)
+	for c := *m.checks.chain(question, to); c != nil; c = c.sibling {
+		if c.status != Unknown && c.asks(question, to) {
+			return Known{c.status, m.epoch.Add(c.since), c.back, c.err}, true
+		}
+	}
+	return k, false
+}
