@@ -48,7 +48,13 @@ func (q *inquiry) agree(b ballot, member netip.AddrPort, states []monitor.State,
 // decide makes one state of our own and the votes of others.
 func (q *inquiry) decide(s *monitor.State, m *agreement, ours quorum.Vote, others []quorum.Vote, now time.Time) {
 	if len(others) == 0 || q.quorum == quorum.Own {
-		*m = agreement{s.Status, s.Since, s.Back}
+		switch { // what was agreed does not go with those who agreed
+		case q.quorum == quorum.Own, m.status == monitor.Unknown, s.Status == monitor.Unknown, s.Since.After(m.since):
+			*m = agreement{s.Status, s.Since, s.Back}
+		case m.status != s.Status:
+			*m = agreement{s.Status, now, m.status == monitor.Down}
+		}
+		s.Since, s.Back = m.since, m.back
 		return
 	}
 	votes := others

@@ -252,9 +252,9 @@ func (g *generation) settled(startup time.Duration) {
 // stop ends the probing that no other generation asks for. It may be called more than once.
 func (g *generation) stop() {
 	g.stopped.Do(func() {
-		if process.isLast(g) {
+		last := process.isLast(g)
+		if last {
 			process.state.use(nil) // while there is something to write
-			process.sharing.use(nil, nil)
 		}
 		if g.tidy != nil {
 			g.tidy.Stop()
@@ -267,6 +267,9 @@ func (g *generation) stop() {
 		}
 		for _, o := range g.overlays {
 			o.stop()
+		}
+		if last { // when nobody is left who would go by his own
+			process.sharing.use(nil, nil)
 		}
 		process.forget(g)
 		process.settle()

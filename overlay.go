@@ -225,7 +225,10 @@ func (o *overlay) follow() []*found {
 				continue
 			}
 			ours = o.find(addr)
-			ours.letBack, ours.agreed = theirs.letBack, slices.Clone(theirs.agreed)
+			ours.letBack = theirs.letBack
+			if same { // else it is about other questions
+				ours.agreed = slices.Clone(theirs.agreed)
+			}
 			o.believe(ours)
 			ours.remember(theirs.belief.Load().worked)
 			ours.asked.Store(o.age.Load() - (o.before.age.Load() - theirs.asked.Load())) // it wraps

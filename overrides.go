@@ -297,7 +297,11 @@ func (r *registry) put(table *override.Table) {
 		r.expiry.Stop()
 		r.expiry = nil
 	}
-	if _, next := table.Expired(time.Now()); !next.IsZero() {
+	over, next := table.Expired(time.Now())
+	if len(over) > 0 { // one of another site, whose clock is another, or that nobody has been there to end
+		next = time.Now().Add(time.Second)
+	}
+	if !next.IsZero() {
 		// No longer than a minute: the wall clock may be set, or stand still while the machine sleeps.
 		r.expiry = time.AfterFunc(min(max(0, time.Until(next)), time.Minute), r.expire)
 	}

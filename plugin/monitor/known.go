@@ -67,8 +67,12 @@ func (m *Monitor) NudgeAll() {
 		}
 	}
 	m.mu.Unlock()
+	told := make(map[Watcher]bool, len(watchers)) // one with many members is told once
 	for _, w := range watchers {
-		w.Changed()
+		if !told[w] {
+			told[w] = true
+			w.Changed()
+		}
 	}
 }
 

@@ -142,7 +142,9 @@ func (d *decisions) loaded(overrides, lets map[string][]byte, revision int64, se
 
 // reached takes that all changes up to a revision are in the table.
 func (d *decisions) reached(revision int64) {
+	before := len(d.pending)
 	maps.DeleteFunc(d.pending, func(_ id, w *write) bool { return w.revision > 0 && w.revision <= revision })
+	d.changed = d.changed || len(d.pending) < before // what it hid may be another's
 }
 
 // all are the overrides as they are once all is written, in a fixed order.
