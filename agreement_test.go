@@ -99,6 +99,7 @@ func (a *abroad) decided(words string) {
 
 func (a *abroad) Override(o override.Override) { a.decided(string(o.Action) + " " + o.Target.String()) }
 func (a *abroad) Clear(t override.Target)      { a.decided("clear " + t.String()) }
+func (a *abroad) Over(o override.Override)     { a.decided("over " + o.Target.String()) }
 func (a *abroad) Let(pool, member string)      { a.decided("let " + member + " of " + pool) }
 func (a *abroad) Sites() []share.Site          { return []share.Site{{Name: "fra", Ours: true, Fresh: true}} }
 func (a *abroad) Stats() share.Stats           { return share.Stats{Connected: true} }
@@ -276,7 +277,7 @@ func TestDecisionsOfAll(t *testing.T) {
 		w.set("", "192.0.2.1")
 		time.Sleep(wayUp)
 		undo(t, "192.0.2.1")
-		want := []string{"drain 192.0.2.1", "clear 192.0.2.1", "let 192.0.2.1:443 of www.example.org."}
+		want := []string{"drain 192.0.2.1", "over 192.0.2.1", "let 192.0.2.1:443 of www.example.org."}
 		if _, err := process.Override(decision("drain 192.0.2.1", 0), status.How{DryRun: true}); err != nil {
 			t.Error(err)
 		}

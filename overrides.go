@@ -323,7 +323,7 @@ func (r *registry) expire() {
 		log.Infof("Override of %s is over: %s", o.Target, &o)
 		operations.WithLabelValues("expire").Inc()
 		if s := r.sharing.sites(); s != nil {
-			s.Clear(o.Target) // whatever the clocks of the others say
+			s.Over(o) // whatever the clocks of the others say
 		}
 		r.events.overridden("expired", o)
 	}

@@ -17,6 +17,7 @@ type sites interface {
 	ballot
 	Override(o override.Override)
 	Clear(t override.Target)
+	Over(o override.Override)
 	Let(pool, member string)
 	Sites() []share.Site
 	Stats() share.Stats

@@ -25,6 +25,7 @@ type decisions struct {
 // write is a change of an override.
 type write struct {
 	override *override.Override // nil: it is cleared
+	only     *override.Override // if it is still this; nil: whatever it is
 	revision int64              // of the transaction; 0: not written yet
 }
 
@@ -41,6 +42,23 @@ func newDecisions() *decisions {
 func (d *decisions) put(t override.Target, o *override.Override) {
 	d.pending[targetID(t)] = &write{override: o}
 	d.changed = true
+}
+
+// over takes that the time of an override is over. What has been decided in its place meanwhile stays, be it that we hear
+// of it later: a site that was cut off has an old one to end.
+func (d *decisions) over(o override.Override) {
+	about := targetID(o.Target)
+	now, ok := d.table[about]
+	if w := d.pending[about]; w != nil {
+		ok = true
+		if now = (override.Override{}); w.override != nil {
+			now = *w.override
+		}
+	}
+	if !ok || now.Equal(&o) {
+		d.pending[about] = &write{only: &o}
+		d.changed = true
+	}
 }
 
 // let takes that a member is let back here, where that is known already.
@@ -66,6 +84,9 @@ func (d *decisions) decided(word string, value []byte) {
 		delete(d.table, about)
 	} else {
 		d.table[about] = o
+		if w := d.pending[about]; w != nil && w.only != nil && w.revision == 0 && !w.only.Equal(&o) {
+			delete(d.pending, about)
+		}
 	}
 	d.changed = true
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coredns-failover/failover/plugin/override"
 )
@@ -149,5 +150,41 @@ func TestLetBackIsHeardOnce(t *testing.T) {
 	d.done(nil, lets, 4)
 	if _, left := d.next(); len(d.back) != 1 || len(lets) != 1 || len(left) != 0 {
 		t.Errorf("ours: heard %d times, written %d times, %d to write; want 1, 1, 0", len(d.back), len(lets), len(left))
+	}
+}
+
+// A site that was cut off ends what it knows, and not what has been decided since.
+func TestDecisionsThatAreOver(t *testing.T) {
+	old, longer := drain("192.0.2.1"), drain("192.0.2.1")
+	longer.Until = start.Add(time.Hour)
+	value := func(o override.Override) []byte { return []byte(text(decision{format, o})) }
+	word := targetID(old.Target).String()
+	for name, tc := range map[string]struct {
+		do   func(*decisions)
+		want string
+	}{
+		"as it was":                      {func(d *decisions) { d.over(old) }, "clear"},
+		"replaced before":                {func(d *decisions) { d.decided(word, value(longer)); d.over(old) }, ""},
+		"replaced here, not written yet": {func(d *decisions) { d.put(old.Target, &longer); d.over(old) }, "put"},
+		"replaced elsewhere, as it is read": {func(d *decisions) {
+			d.over(old)
+			d.loaded(map[string][]byte{word: value(longer)}, nil, 20, false)
+		}, ""},
+		"replaced elsewhere, as it is heard": {func(d *decisions) { d.over(old); d.decided(word, value(longer)) }, ""},
+		"read again":                         {func(d *decisions) { d.over(old); d.loaded(map[string][]byte{word: value(old)}, nil, 20, false) }, "clear"},
+	} {
+		d := newDecisions()
+		d.loaded(map[string][]byte{word: value(old)}, nil, 10, false)
+		tc.do(d)
+		overrides, _ := d.next()
+		got := ""
+		for _, w := range overrides {
+			if got = "put"; w.override == nil {
+				got = "clear"
+			}
+		}
+		if there := d.words() != ""; got != tc.want || there != (tc.want != "clear") {
+			t.Errorf("%s: to be written is %q, want %q; an override is there: %v", name, got, tc.want, there)
+		}
 	}
 }

@@ -144,6 +144,15 @@ func (s *Share) Override(o override.Override) { s.decide(o.Target, &o) }
 // Clear takes a decision back, at all sites.
 func (s *Share) Clear(t override.Target) { s.decide(t, nil) }
 
+// Over takes an override back, at all sites, whose time is over, unless something else has been decided since.
+func (s *Share) Over(o override.Override) {
+	s.mu.Lock()
+	s.decisions.over(o)
+	s.mu.Unlock()
+	signal(s.wake)
+	signal(s.told)
+}
+
 func (s *Share) decide(t override.Target, o *override.Override) {
 	s.mu.Lock()
 	s.decisions.put(t, o)
