@@ -84,8 +84,8 @@ func (q *inquiry) decide(s *monitor.State, m *agreement, ours quorum.Vote, other
 	s.Status, s.Since, s.Back, s.Said = m.status, m.since, m.back, d.String()
 }
 
-// soonest is how soon so many votes could have changed that the decision does. Of another site it is known what it
-// takes from its last probe on, as its Corefile is the same; the votes of those who are of another mind already cannot
+// soonest is how soon so many votes could have changed that the decision does. What it takes another site from its last
+// probe on is what it takes this one, as a rule: its Corefile is the same. The votes of those who are of another mind already cannot
 // bring it about.
 func (q *inquiry) soonest(s *monitor.State, d *quorum.Decision, ours quorum.Vote, others []quorum.Vote) time.Duration {
 	var times []time.Duration

@@ -141,7 +141,7 @@ func (p *livePool) start(g *generation, before *livePool, silent bool) {
 	if before != nil {
 		p.follow(before)
 	} else if g.kept != nil {
-		known := g.kept.pool(p.id())
+		known := g.kept.pools[p.id()]
 		manual = known.Manual
 		p.recall(known)
 	}

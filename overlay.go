@@ -167,7 +167,7 @@ func (o *overlay) start(g *generation, before *overlay, silent bool) {
 	defer o.mu.Unlock()
 	o.generation, o.silent, o.before = g, silent, before
 	if before == nil && g.kept != nil {
-		o.recall(g.kept.pool(o.id()))
+		o.recall(g.kept.pools[o.id()])
 	}
 	for _, f := range o.follow() {
 		if f.unsure = f.belief.Load().status == monitor.Unknown; f.unsure {

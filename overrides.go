@@ -85,24 +85,20 @@ type bearing struct {
 
 // speaking are the pools and overlays of the Corefiles that answer.
 func (r *registry) speaking() []decided {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var all []decided
-	for _, g := range r.generations {
-		if g.replaces == nil {
-			all = append(all, g.decided()...)
-		}
-	}
-	return all
+	return r.decided(func(g *generation) bool { return g.replaces == nil })
 }
 
 // everybody are the pools and overlays of all generations, also of one that is about to answer.
-func (r *registry) everybody() []decided {
+func (r *registry) everybody() []decided { return r.decided(func(*generation) bool { return true }) }
+
+func (r *registry) decided(of func(*generation) bool) []decided {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []decided
 	for _, g := range r.generations {
-		all = append(all, g.decided()...)
+		if of(g) {
+			all = append(all, g.decided()...)
+		}
 	}
 	return all
 }
@@ -169,17 +165,16 @@ func (r *registry) outcome(before, after *override.Table, back override.Target) 
 			o.Effects = append(o.Effects, e)
 		}
 	}
-	slices.SortStableFunc(o.Effects, func(a, b status.Effect) int { // what matters first
-		switch {
-		case a.Bare == b.Bare:
-			return 0
-		case a.Bare:
-			return -1
-		}
-		return 1
-	})
+	slices.SortStableFunc(o.Effects, func(a, b status.Effect) int { return weigh(b) - weigh(a) }) // what matters first
 	o.Effects = o.Effects[:min(len(o.Effects), maxEffects)]
 	return o, bare
+}
+
+func weigh(e status.Effect) int {
+	if e.Bare {
+		return 1
+	}
+	return 0
 }
 
 // Override puts an override in force. It implements the [status.Source] interface.

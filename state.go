@@ -76,19 +76,8 @@ type stateKey struct {
 
 // known is for [monitor.Monitor.Recall].
 func (k *kept) known(question string, target netip.AddrPort) (monitor.Known, bool) {
-	if k == nil {
-		return monitor.Known{}, false
-	}
 	s, ok := k.statuses[stateKey{question, target}]
 	return s, ok
-}
-
-// pool is what was kept of a pool.
-func (k *kept) pool(id string) statePool {
-	if k == nil {
-		return statePool{}
-	}
-	return k.pools[id]
 }
 
 // errForeign is the error of a file that is not to be written to.
@@ -358,6 +347,8 @@ const writerShare = 10
 // run writes as soon as there is something new: a process that is killed may be so right after.
 func (w *stateWriter) run() {
 	defer close(w.ended)
+	defer w.unlock()
+	defer w.write() // what has not been written yet
 	refresh := time.NewTicker(w.refresh)
 	defer refresh.Stop()
 	for {
@@ -365,8 +356,6 @@ func (w *stateWriter) run() {
 		case <-w.dirty:
 		case <-refresh.C:
 		case <-w.end:
-			w.write()
-			w.unlock()
 			return
 		}
 		rest := time.NewTimer(max(w.write()*(writerShare-1), time.Millisecond))
@@ -374,8 +363,6 @@ func (w *stateWriter) run() {
 		case <-rest.C:
 		case <-w.end:
 			rest.Stop()
-			w.write()
-			w.unlock()
 			return
 		}
 	}

@@ -112,11 +112,11 @@ func (r Rule) Decide(votes []Vote) Decision {
 
 // String is the decision in words: "down by 2 of 3: fra, iad; up: nrt; fra: 3 failures: timeout".
 func (d Decision) String() string {
-	for_, against, other := d.Up, d.Down, monitor.Down
+	with, against, other := d.Up, d.Down, monitor.Down
 	if d.Status == monitor.Down {
-		for_, against, other = d.Down, d.Up, monitor.Up
+		with, against, other = d.Down, d.Up, monitor.Up
 	}
-	s := fmt.Sprintf("%s by %d of %d: %s", d.Status, len(for_), len(d.Up)+len(d.Down), strings.Join(for_, ", "))
+	s := fmt.Sprintf("%s by %d of %d: %s", d.Status, len(with), len(d.Up)+len(d.Down), strings.Join(with, ", "))
 	if len(against) > 0 {
 		s += fmt.Sprintf("; %s: %s", other, strings.Join(against, ", "))
 	}

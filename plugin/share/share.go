@@ -117,6 +117,9 @@ func (s *Share) Close() {
 	s.wg.Wait()
 }
 
+// Site is the name that our votes are under.
+func (s *Share) Site() string { return s.config.Site }
+
 // Cast is our vote about a target. The same again costs next to nothing, and its words alone are nothing new. Unknown is
 // no vote.
 func (s *Share) Cast(k Key, v quorum.Vote) {

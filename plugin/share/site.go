@@ -1,4 +1,0 @@
-package share
-
-// Site is the name that our votes are under.
-func (s *Share) Site() string { return s.config.Site }
