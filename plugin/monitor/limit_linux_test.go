@@ -68,7 +68,7 @@ func taking(t *testing.T) uint16 {
 		return err
 	}}
 	l, err := only.Listen(t.Context(), "tcp4", "0.0.0.0:0")
-	if errors.Is(err, syscall.EPERM) {
+	if errors.Is(err, syscall.EPERM) && os.Getenv("CI") == "" {
 		t.Skip(err)
 	}
 	if err != nil {
@@ -114,6 +114,9 @@ func full(t *testing.T) uint16 {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("A listener takes any number of connections here")
 	}
 	t.Skip("A listener takes any number of connections here")
 	return 0

@@ -55,12 +55,8 @@ func (l *lab) soak(lasts time.Duration, rng *rand.Rand) error {
 	fmt.Printf("%d answers, %.0f a second, the slowest after %v over UDP, %v over TCP; %d lost, %d wrong; faults: %v; netem: %v\n",
 		t.answers.Load(), float64(t.answers.Load())/took, slowest(0), slowest(1), t.lost.Load(), t.wrong.Load(), count, l.netem)
 	t.say()
-	if after := l.dropped(); t.lost.Load() > 0 {
-		for name, n := range after {
-			if n > before[name] {
-				fmt.Fprintf(os.Stderr, "The kernel has dropped %d: %s\n", n-before[name], name)
-			}
-		}
+	if t.lost.Load() > 0 {
+		l.sayDropped(before)
 	}
 	var errs []error
 	for range 2 {
@@ -146,6 +142,15 @@ func (l *lab) measure(replica int) size {
 	page, _ := io.ReadAll(conn)
 	s.goroutines = number(string(page), "go_goroutines ")
 	return s
+}
+
+// sayDropped writes what the kernel has dropped since.
+func (l *lab) sayDropped(before map[string]int) {
+	for name, n := range l.dropped() {
+		if n > before[name] {
+			fmt.Fprintf(os.Stderr, "The kernel has dropped %d: %s\n", n-before[name], name)
+		}
+	}
 }
 
 // dropped are the kernel's counters of packets that were dropped for want of room or of time, in the replicas' networks
