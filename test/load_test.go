@@ -2,10 +2,12 @@ package test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -156,23 +158,29 @@ func wantFootprint(t testing.TB, goroutines, files int) {
 	}
 }
 
-// freePort is a port on home that nobody listens on, over UDP and TCP.
+// given is the last port that freePort gave. They are below those that the system gives to connections and to who
+// asks for none: one of those could be given twice, or to a connection before its listener has it.
+var given atomic.Uint32
+
+func init() { given.Store(20_000 + rand.Uint32N(10_000)) }
+
+// freePort is a port on home that nobody listens on, over UDP and TCP, and that it gives once.
 func freePort(t testing.TB) string {
 	t.Helper()
 	for range 100 {
-		l, err := net.Listen("tcp", net.JoinHostPort(home, "0"))
+		port := strconv.Itoa(int(given.Add(1)))
+		l, err := net.Listen("tcp", net.JoinHostPort(home, port))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		p, err := net.ListenPacket("udp", l.Addr().String())
 		l.Close()
 		if err == nil {
 			p.Close()
-			_, port, _ := net.SplitHostPort(l.Addr().String())
 			return port
 		}
 	}
-	t.Fatal("There is no free port")
+	t.Fatal("none of 100 ports is free")
 	return ""
 }
 
