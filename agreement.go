@@ -12,14 +12,32 @@ import (
 
 // agreement is what the voters have come to for one check of a pool. The zero value is nothing yet.
 type agreement struct {
-	status monitor.Status
-	since  time.Time
-	back   bool // see [monitor.State]
+	status  monitor.Status
+	since   time.Time
+	back    bool // see [monitor.State]
+	kept    bool // out of the answers, as it is back
+	company company
+	heirOf  []string // the sites that it was taken over from that it is kept out; nil: it was not
+}
+
+// company is whether there are others who vote.
+type company uint8
+
+const (
+	never company = iota // there were none so far
+	alone                // there are none any more
+	among                // there are
+)
+
+// set is a status that is another than before.
+func (m *agreement) set(status monitor.Status, since time.Time, back bool) {
+	m.status, m.since, m.back, m.kept, m.heirOf = status, since, back, back, nil
 }
 
 // ballot is where votes are cast and found. [share.Share] is one.
 type ballot interface {
 	Site() string
+	Keep(k share.Key, by any, kept bool)
 	Cast(k share.Key, v quorum.Vote)
 	Withdraw(k share.Key)
 	Votes(k share.Key) []quorum.Vote
@@ -31,22 +49,64 @@ func (q *inquiry) key(i int, member netip.AddrPort) share.Key {
 	return share.Key{Question: q.probes[i].String(), Target: target}
 }
 
-// agree casts the votes of this site on a member, and puts in the place of the states what all voters come to. memory
-// is what they came to last, one for each state.
-func (q *inquiry) agree(b ballot, by *monitor.Monitor, member netip.AddrPort, states []monitor.State, memory []agreement, now time.Time) {
+// agree puts in the place of the states of a member what all voters come to, and appends to votes those of this site,
+// which are for cast. memory is what they came to last, one for each state.
+func (q *inquiry) agree(votes []quorum.Vote, b ballot, by *monitor.Monitor, member netip.AddrPort, states []monitor.State, memory []agreement,
+	now time.Time) []quorum.Vote {
 	for i := range states {
 		k, s := q.key(i, member), &states[i]
 		ours := q.vote(b, by, k, s)
-		b.Cast(k, ours)
 		q.decide(s, &memory[i], ours, b.Votes(k), now)
+		votes = append(votes, ours)
 	}
+	return votes
+}
+
+// cast casts the votes of this site on a member, and says whether somebody, a pool or an overlay's address, keeps it out
+// as it is back. That comes first: there must be no vote to the contrary.
+func (q *inquiry) cast(votes []quorum.Vote, b ballot, member netip.AddrPort, memory []agreement, kept bool, by any) {
+	for i, v := range votes {
+		k, m := q.key(i, member), &memory[i]
+		m.kept = kept && m.back
+		b.Keep(k, by, m.kept && q.quorum != quorum.Own)
+		b.Cast(k, v)
+	}
+}
+
+// withdraw takes back what somebody has cast on a member that he does not ask any more.
+func (q *inquiry) withdraw(member netip.AddrPort, by any) {
+	b := process.sharing.ballot()
+	if b == nil {
+		return
+	}
+	m := process.monitorInUse()
+	for i := range q.probes {
+		k := q.key(i, member)
+		b.Keep(k, by, false)
+		if m.Asks(k.Question, k.Target) {
+			continue
+		}
+		b.Withdraw(k)
+		process.Voted([]share.Key{k}) // should somebody have begun to ask in between
+	}
+}
+
+// inherit is what was agreed for an inquiry before this one, as far as it asked the same.
+func (q *inquiry) inherit(before *inquiry, agreed []agreement) []agreement {
+	ours := make([]agreement, len(q.probes))
+	for i := range q.probes {
+		if j := slices.IndexFunc(before.probes, q.probes[i].Same); j >= 0 {
+			ours[i] = agreed[j]
+		}
+	}
+	return ours
 }
 
 // vote is that of this site. Where others here ask the same with other settings, it is the same for all of them.
 func (q *inquiry) vote(b ballot, by *monitor.Monitor, k share.Key, s *monitor.State) quorum.Vote {
-	v := quorum.Vote{Voter: b.Site(), Status: s.Status, Back: s.Back}
+	v := quorum.Vote{Voter: b.Site(), Status: s.Status}
 	if believed, ok := by.Believed(k.Question, k.Target); ok {
-		v.Status, v.Back = believed.Status, believed.Back
+		v.Status = believed.Status
 	}
 	if s.Status != monitor.Unknown && s.Status == v.Status {
 		v.Why = s.Why(&q.settings)
@@ -57,11 +117,14 @@ func (q *inquiry) vote(b ballot, by *monitor.Monitor, k share.Key, s *monitor.St
 // decide makes one state of our own and the votes of others.
 func (q *inquiry) decide(s *monitor.State, m *agreement, ours quorum.Vote, others []quorum.Vote, now time.Time) {
 	if len(others) == 0 || q.quorum == quorum.Own {
+		if m.company == among {
+			m.company = alone
+		}
 		switch { // what was agreed does not go with those who agreed
-		case q.quorum == quorum.Own, m.status == monitor.Unknown, s.Status == monitor.Unknown, s.Since.After(m.since):
-			*m = agreement{s.Status, s.Since, s.Back}
+		case q.quorum == quorum.Own, m.status == monitor.Unknown, s.Status == monitor.Unknown, m.company == never && s.Since.After(m.since):
+			m.set(s.Status, s.Since, s.Back)
 		case m.status != s.Status:
-			*m = agreement{s.Status, now, m.status == monitor.Down}
+			m.set(s.Status, now, m.status == monitor.Down)
 		}
 		s.Since, s.Back = m.since, m.back
 		return
@@ -74,14 +137,56 @@ func (q *inquiry) decide(s *monitor.State, m *agreement, ours quorum.Vote, other
 	switch {
 	case m.status == d.Status:
 	case m.status == monitor.Unknown && s.Status == d.Status:
-		*m = agreement{s.Status, s.Since, s.Back}
-	case m.status == monitor.Unknown: // this replica is new: the others know whether it has been down
-		*m = agreement{d.Status, now, slices.ContainsFunc(others, func(v quorum.Vote) bool { return v.Back })}
+		m.set(s.Status, s.Since, s.Back)
 	default:
-		*m = agreement{d.Status, now, m.status == monitor.Down}
+		m.set(d.Status, now, m.status == monitor.Down)
 	}
+	if m.status == monitor.Up {
+		m.meet(others, now)
+	}
+	m.company = among
 	s.Soonest = q.soonest(s, &d, ours, others)
 	s.Status, s.Since, s.Back, s.Said = m.status, m.since, m.back, d.String()
+}
+
+// meet sees to it that a member that is up is kept out here as it is at the other sites. As long as they are in touch they
+// see it come back at one moment. One that has just come to the others does as most do: before, it did not know what they
+// knew, or it has seen what nobody else has. One that has just started has no say in that, unless it knows better.
+func (m *agreement) meet(others []quorum.Vote, now time.Time) {
+	var keepers []string
+	sites := 0
+	for _, v := range others {
+		if v.Status == monitor.Up {
+			sites++
+			if v.Kept {
+				keepers = append(keepers, v.Voter)
+			}
+		}
+	}
+	if m.company == among {
+		released := func(v quorum.Vote) bool {
+			return v.Status == monitor.Up && !v.Kept && slices.Contains(m.heirOf, v.Voter)
+		}
+		still := func(name string) bool { return slices.Contains(keepers, name) }
+		if slices.ContainsFunc(others, released) && !slices.ContainsFunc(m.heirOf, still) {
+			m.back, m.heirOf = false, nil
+		}
+		return
+	}
+	keep := len(keepers)
+	if m.kept || m.company == alone {
+		sites++
+	}
+	if m.kept {
+		keep++
+	}
+	switch {
+	case 2*keep > sites && !m.kept:
+		m.set(monitor.Up, now, true)
+		m.heirOf = keepers
+	case 2*keep < sites && m.kept:
+		m.set(monitor.Up, m.since, false)
+	}
 }
 
 // soonest is how soon so many votes could have changed that the decision does. What it takes another site from its last

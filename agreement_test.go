@@ -23,14 +23,17 @@ type abroad struct {
 	mu     sync.Mutex
 	votes  map[netip.Addr][]quorum.Vote
 	cast   map[share.Key]quorum.Vote
+	kept   map[share.Key]map[any]bool
 	told   []string // what this site has decided
 	closed bool
+	ready  chan struct{}
 }
 
 // elsewhere is an abroad that this process has to do with until the test ends.
 func elsewhere(t *testing.T) *abroad {
 	t.Helper()
-	a := &abroad{votes: make(map[netip.Addr][]quorum.Vote), cast: make(map[share.Key]quorum.Vote)}
+	a := &abroad{votes: make(map[netip.Addr][]quorum.Vote), cast: make(map[share.Key]quorum.Vote), kept: make(map[share.Key]map[any]bool), ready: make(chan struct{})}
+	close(a.ready)
 	var all sites = a
 	process.sharing.now.Store(&all)
 	t.Cleanup(func() { process.sharing.now.Store(nil) })
@@ -44,7 +47,7 @@ func (a *abroad) say(addr, votes string) {
 	a.votes[target] = nil
 	for word := range strings.FieldsSeq(votes) {
 		site, said, _ := strings.Cut(word, "=")
-		v := quorum.Vote{Voter: site, Status: map[string]monitor.Status{"up": monitor.Up, "back": monitor.Up, "down": monitor.Down}[said], Back: said == "back"}
+		v := quorum.Vote{Voter: site, Status: map[string]monitor.Status{"up": monitor.Up, "back": monitor.Up, "down": monitor.Down}[said], Kept: said == "back"}
 		if said == "down" {
 			v.Why = "timeout"
 		}
@@ -83,6 +86,31 @@ func (a *abroad) Cast(k share.Key, v quorum.Vote) {
 	}
 }
 
+func (a *abroad) Keep(k share.Key, by any, kept bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.kept[k] == nil {
+		a.kept[k] = make(map[any]bool)
+	}
+	if a.kept[k][by] = true; !kept {
+		delete(a.kept[k], by)
+	}
+}
+
+// keeps are the members that this site keeps out, each by its last number.
+func (a *abroad) keeps() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []string
+	for k, by := range a.kept {
+		if b := k.Target.Addr().As4(); len(by) > 0 {
+			all = append(all, fmt.Sprint(b[3]))
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), " ")
+}
+
 func (a *abroad) Withdraw(k share.Key) { a.Cast(k, quorum.Vote{}) }
 
 func (a *abroad) Votes(k share.Key) []quorum.Vote {
@@ -97,10 +125,16 @@ func (a *abroad) decided(words string) {
 	a.told = append(a.told, words)
 }
 
+// elsewhereDecided has these be the overrides of all sites.
+func elsewhereDecided(all ...override.Override) {
+	(&hearing{registry: process}).Decided(func() []override.Override { return all })
+}
+
 func (a *abroad) Override(o override.Override) { a.decided(string(o.Action) + " " + o.Target.String()) }
 func (a *abroad) Clear(t override.Target)      { a.decided("clear " + t.String()) }
 func (a *abroad) Over(o override.Override)     { a.decided("over " + o.Target.String()) }
 func (a *abroad) Let(pool, member string)      { a.decided("let " + member + " of " + pool) }
+func (a *abroad) Ready() <-chan struct{}       { return a.ready }
 func (a *abroad) Sites() []share.Site          { return []share.Site{{Name: "fra", Ours: true, Fresh: true}} }
 func (a *abroad) Stats() share.Stats           { return share.Stats{Connected: true} }
 func (a *abroad) Close()                       { a.closed = true }
@@ -180,6 +214,101 @@ func TestAgreementOfNewcomer(t *testing.T) {
 	})
 }
 
+// Others keep a member out that came back. One that starts does so from its first answer on, and for no longer than they
+// do; whoever asks it may start after it.
+func TestAgreementOfNewcomerOnHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, w := elsewhere(t), newWorld()
+		a.say("192.0.2.1", "iad=back nrt=back")
+		g, f := w.begin(t, three+"hold 10m\n}")
+		expect(t, "As they do", now(t, f), "2")
+		if got := a.keeps(); got != "1" {
+			t.Errorf("This site keeps out %q", got)
+		}
+		a.say("192.0.2.1", "iad=up nrt=back")
+		expect(t, "Not all have let it back", after(t, f, time.Minute), "2")
+		a.say("192.0.2.1", "nrt=back")
+		a.say("192.0.2.1", "iad=up")
+		expect(t, "They have, that are left", now(t, f), "1 2")
+		if got := a.keeps(); got != "" {
+			t.Errorf("This site keeps out %q", got)
+		}
+		a.say("192.0.2.1", "iad=back nrt=back")
+		expect(t, "It was up here all the time", now(t, f), "1 2")
+		a.say("192.0.2.1", "iad=down nrt=down")
+		a.say("192.0.2.1", "iad=up nrt=up")
+		expect(t, "It has come back for all", now(t, f), "2")
+		g.stop()
+		if got := a.keeps() + a.own(); got != "" {
+			t.Errorf("At the end this site still says %q", got)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		a, w := elsewhere(t), newWorld()
+		_, f := w.begin(t, three+"hold 10m\n}")
+		expect(t, "Alone", now(t, f), "1 2")
+		a.say("192.0.2.1", "iad=back nrt=up syd=back")
+		expect(t, "Most keep it out", now(t, f), "2")
+		a.say("192.0.2.1", "")
+		expect(t, "They are gone again", after(t, f, 9*time.Minute), "2")
+		expect(t, "The hold is over", after(t, f, time.Minute), "1 2")
+	})
+}
+
+// Who has been with the others, and was away, does as most do. Of two each knows as much as the other.
+func TestAgreementOfReturner(t *testing.T) {
+	for name, tc := range map[string]struct {
+		votes string
+		here  bool // it came back here, when this site was alone
+		want  string
+	}{
+		"only this site has seen it down":   {"iad=up nrt=up", true, "1 2"},
+		"only this site has not":            {"iad=back nrt=back", false, "2"},
+		"all have":                          {"iad=back nrt=back", true, "2"},
+		"none has":                          {"iad=up nrt=up", false, "1 2"},
+		"this one of two has":               {"iad=up", true, "2"},
+		"the other one of two has":          {"iad=back", false, "1 2"},
+		"one of the others has":             {"iad=back nrt=up", false, "1 2"},
+		"one of the others, and this, have": {"iad=back nrt=up", true, "2"},
+	} {
+		for _, rule := range []string{"hold 10m", "failback manual"} {
+			synctest.Test(t, func(t *testing.T) {
+				a, w := elsewhere(t), newWorld()
+				_, f := w.begin(t, three+rule+"\n}")
+				a.say("192.0.2.1", "iad=up nrt=up")
+				time.Sleep(time.Hour)
+				a.say("192.0.2.1", "")
+				if tc.here {
+					w.set("refused", "192.0.2.1")
+					expect(t, "It goes by its own eyes", after(t, f, wayDown), "2")
+					w.set("", "192.0.2.1")
+					expect(t, "It is kept out", after(t, f, wayUp), "2")
+				}
+				a.say("192.0.2.1", tc.votes)
+				expect(t, name+", "+rule, now(t, f), tc.want)
+				if got, want := a.keeps() == "1", tc.want == "2"; got != want {
+					t.Errorf("%s, %s: this site says that it keeps it out: %t, want %t", name, rule, got, want)
+				}
+			})
+		}
+	}
+}
+
+// With failback manual a member that waits does so though one site after the other is started anew.
+func TestAgreementWaitsForTheOperator(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, w := elsewhere(t), newWorld()
+		a.say("192.0.2.1", "iad=back nrt=back")
+		_, f := w.begin(t, three+"failback manual\n}")
+		for _, votes := range []string{"nrt=back", "iad=back nrt=back", "iad=back", "", "iad=back", "iad=back nrt=back"} {
+			a.say("192.0.2.1", votes)
+			expect(t, votes, after(t, f, time.Hour), "2")
+		}
+		process.LetBack("www.example.org.", "192.0.2.1:443")
+		expect(t, "It is let back at another site", now(t, f), "1 2")
+	})
+}
+
 // What it takes for an answer to change is what bounds the TTL, be it the votes of this site or of others.
 func TestAgreementTTL(t *testing.T) {
 	for _, tc := range []struct {
@@ -254,6 +383,28 @@ func TestAgreementOverReload(t *testing.T) {
 	})
 }
 
+// A reload that asks one thing more of the members keeps what was agreed about the others.
+func TestAgreementOverReloadWithAnotherProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, w := elsewhere(t), newWorld()
+		g, _ := w.begin(t, three+"hold 10m\nprobe tcp://\n}")
+		a.say("192.0.2.1", "iad=down nrt=down")
+		time.Sleep(time.Minute)
+		a.say("192.0.2.1", "iad=back nrt=back")
+		next, _ := w.generate(t, g.monitor, g, three+"hold 10m\nprobe tcp://:80\nprobe tcp://\n}")
+		g.reload()
+		next.start()
+		g.reloaded()
+		synctest.Wait()
+		if got := next.pools[0].now.Load().String(); got != "192.0.2.2" {
+			t.Errorf("After the reload it answers %s, want 192.0.2.2", got)
+		}
+		if got := a.keeps(); got != "1" {
+			t.Errorf("This site keeps out %q", got)
+		}
+	})
+}
+
 // What is decided here is told, and what is decided elsewhere holds.
 func TestDecisionsOfAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -263,14 +414,14 @@ func TestDecisionsOfAll(t *testing.T) {
 		decide(t, "drain 192.0.2.1", 30*time.Second)
 		theirs := decision("drain 192.0.2.2", 0)
 		theirs.Author = "bob"
-		process.Decided(append(process.Overrides(), theirs))
+		elsewhereDecided(append(process.Overrides(), theirs)...)
 		expect(t, "Both", now(t, f), "3")
-		process.Decided(append(process.Overrides()[:1:1], theirs))
+		elsewhereDecided(append(process.Overrides()[:1:1], theirs)...)
 		if n := len(lines("from another site")); n != 1 {
 			t.Errorf("The log says so %d times, want once: %q", n, lines("Override"))
 		}
 		expect(t, "Ours has ended", after(t, f, time.Minute), "1")
-		process.Decided(nil)
+		elsewhereDecided()
 		expect(t, "Theirs is cleared", now(t, f), "1 2")
 		w.set("down", "192.0.2.1")
 		time.Sleep(wayDown)
@@ -383,7 +534,7 @@ func TestOverrideOfThePast(t *testing.T) {
 		_, f := newWorld().begin(t, three+"}")
 		o := decision("drain 192.0.2.1", time.Minute)
 		time.Sleep(time.Hour)
-		process.Decided([]override.Override{o})
+		elsewhereDecided(o)
 		expect(t, "It has arrived", now(t, f), "2")
 		expect(t, "It ends", after(t, f, 2*time.Second), "1 2")
 	})

@@ -67,6 +67,7 @@ type generation struct {
 	// it is none for one of these.
 	pending map[time.Duration]*atomic.Int64
 	known   chan struct{}
+	longest time.Duration // of these startups
 }
 
 const (
@@ -145,7 +146,7 @@ func (g *generation) start() {
 
 	process.watched(len(g.listens) > 0 || process.events.Keeps())
 	if g.restore(); replaces == nil {
-		process.adopt(g.kept)
+		process.sharing.use(g.share, process.adopt(g.kept))
 	}
 	if g.kept != nil {
 		g.monitor.Recall(g.kept.known)
@@ -178,6 +179,12 @@ func (g *generation) start() {
 		case <-time.After(left):
 		}
 	}
+	if s := process.sharing.sites(); s != nil && replaces == nil { // what is down for most is not answered first
+		select {
+		case <-s.Ready():
+		case <-time.After(max(0, g.longest-time.Since(began))):
+		}
+	}
 	g.ready.Store(true)
 	if g.members >= manyMembers {
 		// Not before each has been asked, however long that takes: see monitor.
@@ -190,14 +197,9 @@ func (g *generation) start() {
 
 // open is called when the generation is the one that answers.
 func (g *generation) open() {
-	process.adopt(g.kept)
+	process.sharing.use(g.share, process.adopt(g.kept))
 	g.kept = nil
 	process.state.use(g.state)
-	var ours []override.Override
-	if !g.first { // else they are what was kept, and may have been cleared at another site since
-		ours = process.Overrides()
-	}
-	process.sharing.use(g.share, ours)
 	for _, o := range g.outlets {
 		o.open()
 	}
@@ -235,6 +237,7 @@ func (g *generation) patience(began time.Time) time.Duration {
 func (g *generation) expect(startup time.Duration) {
 	if g.pending[startup] == nil {
 		g.pending[startup] = new(atomic.Int64)
+		g.longest = max(g.longest, startup)
 	}
 	g.pending[startup].Add(1)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/quorum"
 
 	"github.com/miekg/dns"
 )
@@ -146,9 +147,9 @@ func (p *livePool) start(g *generation, before *livePool, silent bool) {
 		p.recall(known)
 	}
 	members := p.members()
-	if p.manual && !manual { // nobody has kept them out so far
+	if p.manual && !manual { // nobody has kept them out so far, unless at other sites
 		for i := range members {
-			if members[i].waiting {
+			if members[i].waiting && !p.isHeir(i) {
 				p.let(i, time.Now())
 			}
 		}
@@ -198,14 +199,16 @@ func (p *livePool) follow(before *livePool) {
 	if before.more == nil {
 		return
 	}
+	if per := len(before.probes); before.more.agreed != nil {
+		for i := range p.Size() {
+			if j, ok := index[target(p.Member(i))]; ok {
+				copy(p.agreed()[i*len(p.probes):], p.inherit(before.inquiry, before.more.agreed[j*per:][:per]))
+			}
+		}
+	}
 	for j, at := range before.more.letBack {
 		if i, ok := follower[j]; ok {
 			p.let(i, at)
-		}
-	}
-	if per := len(p.probes); before.more.agreed != nil {
-		for j, i := range follower {
-			copy(p.agreed()[i*per:][:per], before.more.agreed[j*per:])
 		}
 	}
 }
@@ -225,6 +228,13 @@ func (p *livePool) agreed() []agreement {
 		m.agreed = make([]agreement, p.Size()*len(p.probes))
 	}
 	return m.agreed
+}
+
+// isHeir says whether it was taken over from other sites that a member is kept out.
+func (p *livePool) isHeir(i int) bool {
+	per := len(p.probes)
+	return p.more != nil && p.more.agreed != nil &&
+		slices.ContainsFunc(p.more.agreed[i*per:][:per], func(a agreement) bool { return a.heirOf != nil })
 }
 
 // letBackAt is when the operator has let a member back last.
@@ -278,7 +288,7 @@ func (p *livePool) stop() {
 		p.home.generation.monitor.Release(c, p)
 	}
 	for i := range len(checks) / len(p.probes) {
-		p.withdraw(p.dialled(i))
+		p.withdraw(p.dialled(i), p)
 	}
 }
 
@@ -431,13 +441,17 @@ func (p *livePool) membersUnder(decided *override.Table) []memberState {
 	per := len(p.probes)
 	members := make([]memberState, len(p.checks)/per)
 	sites := process.sharing.ballot()
+	var votes []quorum.Vote
 	for i := range members {
 		if sites != nil {
-			p.agree(sites, p.home.generation.monitor, p.dialled(i), states[i*per:(i+1)*per], p.agreed()[i*per:], now)
+			votes = p.agree(votes[:0], sites, p.home.generation.monitor, p.dialled(i), states[i*per:(i+1)*per], p.agreed()[i*per:], now)
 		}
 		members[i] = combine(states[i*per:(i+1)*per], p.need(), p.Hold, now)
 		if p.manual {
 			members[i].wait(p.letBackAt(i))
+		}
+		if sites != nil {
+			p.cast(votes, sites, p.dialled(i), p.agreed()[i*per:], members[i].kept(), p)
 		}
 		if decided.Any() {
 			members[i].obey(decided.Find(p.names, p.Member(i)), now)

@@ -32,9 +32,7 @@ func (q *inquiry) acquire(checks []*monitor.Check, m *monitor.Monitor, member ne
 
 // asksTheSame says whether what another inquiry has found out is an answer to this one, too.
 func (q *inquiry) asksTheSame(other *inquiry) bool {
-	return slices.EqualFunc(q.probes, other.probes, func(a, b probe.Spec) bool {
-		return a.String() == b.String() && a.Port == b.Port
-	})
+	return slices.EqualFunc(q.probes, other.probes, probe.Spec.Same)
 }
 
 // why is the reason for a member's status in words.
@@ -116,6 +114,9 @@ func (m *memberState) wait(letBack time.Time) {
 		m.held = 0
 	}
 }
+
+// kept says whether it is kept out of the answers though it is up, as it came back.
+func (m *memberState) kept() bool { return m.waiting || m.held > 0 }
 
 // obey puts an operator's decision before what the probes say. nil is none.
 func (m *memberState) obey(o *override.Override, now time.Time) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/quorum"
 )
 
 const (
@@ -226,8 +227,8 @@ func (o *overlay) follow() []*found {
 			}
 			ours = o.find(addr)
 			ours.letBack = theirs.letBack
-			if same { // else it is about other questions
-				ours.agreed = slices.Clone(theirs.agreed)
+			if theirs.agreed != nil {
+				ours.agreed = o.inherit(&o.before.inquiry, theirs.agreed)
 			}
 			o.believe(ours)
 			ours.remember(theirs.belief.Load().worked)
@@ -270,7 +271,7 @@ func (o *overlay) release(checks map[*found][]*monitor.Check) {
 		for _, c := range all {
 			o.generation.monitor.Release(c, f)
 		}
-		o.withdraw(netip.AddrPortFrom(f.addr, 0))
+		o.withdraw(netip.AddrPortFrom(f.addr, 0), f)
 	}
 }
 
@@ -416,15 +417,20 @@ func (o *overlay) member(f *found) *memberState {
 	states := make([]monitor.State, len(f.checks))
 	o.generation.monitor.States(f.checks, states)
 	now := time.Now()
-	if sites := process.sharing.ballot(); sites != nil {
+	sites, member := process.sharing.ballot(), netip.AddrPortFrom(f.addr, 0)
+	var votes []quorum.Vote
+	if sites != nil {
 		if f.agreed == nil {
 			f.agreed = make([]agreement, len(states))
 		}
-		o.agree(sites, o.generation.monitor, netip.AddrPortFrom(f.addr, 0), states, f.agreed, now)
+		votes = o.agree(nil, sites, o.generation.monitor, member, states, f.agreed, now)
 	}
 	s := combine(states, o.need(), o.Hold, now)
 	if o.manual {
 		s.wait(f.letBack)
+	}
+	if sites != nil {
+		o.cast(votes, sites, member, f.agreed, s.kept(), f)
 	}
 	s.obey(process.overrides.Load().Find(o.names, pool.Member{Addr: f.addr}), now)
 	return &s

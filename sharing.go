@@ -2,6 +2,7 @@ package failover
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -19,6 +20,7 @@ type sites interface {
 	Clear(t override.Target)
 	Over(o override.Override)
 	Let(pool, member string)
+	Ready() <-chan struct{}
 	Sites() []share.Site
 	Stats() share.Stats
 	Close()
@@ -26,29 +28,57 @@ type sites interface {
 
 // sharing is where the process tells other sites what it sees. The zero value tells nobody.
 type sharing struct {
-	mu    sync.Mutex // one use after the other
-	place *sharePlace
-	now   atomic.Pointer[sites] // nil: there is but this one
+	mu      sync.Mutex // one use after the other
+	place   *sharePlace
+	hearing *hearing
+	now     atomic.Pointer[sites] // nil: there is but this one
 }
 
-// use has another place used from now on; nil is none. ours are the overrides that the other sites are told of then.
-func (s *sharing) use(place *sharePlace, ours []override.Override) {
+// hearing is what hears of other sites, as long as it is they who count.
+type hearing struct {
+	*registry
+	share *share.Share
+	over  bool // guarded by deciding
+}
+
+// use has another place used from now on; nil is none. kept are the overrides that the state file had: the other sites
+// may have ended them since, which they cannot of those made here.
+func (s *sharing) use(place *sharePlace, kept []override.Override) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if place == s.place || place != nil && s.place != nil && place.same(s.place) {
 		return
 	}
-	if before := s.now.Swap(nil); before != nil {
-		(*before).Close()
-	}
+	before := s.sites()
 	if s.place = place; place != nil {
-		var opened sites = share.Open(place.Config, process, log)
-		for _, o := range ours {
-			opened.Override(o)
-		}
-		s.now.Store(&opened)
+		s.open(kept)
+	} else {
+		s.now.Store(nil)
+		s.hearing = nil
+	}
+	if before != nil {
+		before.Close()
 	}
 	process.monitorInUse().NudgeAll() // those who voted, or will
+}
+
+// open has what is decided go to a new place from one moment on, which knows all that was decided before.
+func (s *sharing) open(kept []override.Override) {
+	process.deciding.Lock()
+	defer process.deciding.Unlock()
+	past := share.Past{Kept: kept}
+	for _, o := range process.Overrides() {
+		if !slices.ContainsFunc(kept, func(k override.Override) bool { return k.Equal(&o) }) {
+			past.Decided = append(past.Decided, o)
+		}
+	}
+	if s.hearing != nil {
+		past.Share, s.hearing.over = s.hearing.share, true
+	}
+	s.hearing = &hearing{registry: process}
+	s.hearing.share = share.Open(s.place.Config, past, s.hearing, log)
+	var opened sites = s.hearing.share
+	s.now.Store(&opened)
 }
 
 // ballot is where votes are cast; nil: there is but this site.
@@ -71,51 +101,46 @@ func (r *registry) Voted(keys []share.Key) {
 	m := r.monitorInUse()
 	if keys == nil {
 		m.NudgeAll()
+		return
 	}
-	for _, k := range keys {
-		m.Nudge(k.Question, k.Target)
-	}
+	m.Nudge(func(yield func(question string, target netip.AddrPort) bool) {
+		for _, k := range keys {
+			if !yield(k.Question, k.Target) {
+				return
+			}
+		}
+	})
 }
 
 // Decided has the overrides of all sites be those in force.
-func (r *registry) Decided(all []override.Override) {
-	r.deciding.Lock()
-	defer r.deciding.Unlock()
-	before := r.overrides.Load()
-	after := new(override.Table).With(all...)
-	for _, o := range all {
+func (h *hearing) Decided(all func() []override.Override) {
+	h.deciding.Lock()
+	defer h.deciding.Unlock()
+	if h.over {
+		return
+	}
+	before, now := h.overrides.Load(), all()
+	after := new(override.Table).With(now...)
+	for _, o := range now {
 		if known := before.Get(o.Target); known == nil || !known.Equal(&o) {
 			log.Infof("Override of %s, from another site: %s", o.Target, &o)
-			r.events.overridden("set", o)
+			h.events.overridden("set", o)
 		}
 	}
 	for _, o := range before.All() {
 		if after.Get(o.Target) == nil {
 			log.Infof("Override of %s: cleared at another site", o.Target)
-			r.events.overridden("cleared", o)
+			h.events.overridden("cleared", o)
 		}
 	}
-	r.put(after)
-	r.redecide(before, after, "an override at another site")
+	h.put(after)
+	h.redecide(before, after, "an override at another site")
 }
 
 func (r *registry) LetBack(name, member string) {
 	for _, d := range r.everybody() {
 		if d.allNames()[0] == dns.CanonicalName(name) {
 			d.letBackAll(func(m pool.Member) bool { return address(m) == member }, false)
-		}
-	}
-}
-
-// withdraw takes back the votes on what nobody here asks any more.
-func (q *inquiry) withdraw(member netip.AddrPort) {
-	b := process.sharing.ballot()
-	if b == nil {
-		return
-	}
-	for i := range q.probes {
-		if k := q.key(i, member); !process.monitorInUse().Asks(k.Question, k.Target) {
-			b.Withdraw(k)
 		}
 	}
 }

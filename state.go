@@ -164,10 +164,11 @@ func (g *generation) restore() {
 	}
 }
 
-// adopt puts the overrides in force that a state file had, unless there are others of the same targets.
-func (r *registry) adopt(k *kept) {
+// adopt puts the overrides in force that a state file had, unless there are others of the same targets, and returns those
+// of the file.
+func (r *registry) adopt(k *kept) []override.Override {
 	if k == nil || len(k.overrides) == 0 {
-		return
+		return nil
 	}
 	r.deciding.Lock()
 	defer r.deciding.Unlock()
@@ -178,7 +179,9 @@ func (r *registry) adopt(k *kept) {
 	}
 	r.put(after)
 	r.redecide(before, after, "an override from the state file")
+	adopted := k.overrides
 	k.overrides = nil
+	return adopted
 }
 
 // collect is what there is to keep now.

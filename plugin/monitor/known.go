@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"iter"
 	"net/netip"
 	"time"
 )
@@ -49,12 +50,14 @@ func (c *Check) asks(question string, to packed) bool {
 	return c.to == to && c.prober.String() == question
 }
 
-// Nudge tells those who watch a target that something else has changed that they go by. question is what the String of
-// its probe is.
-func (m *Monitor) Nudge(question string, target netip.AddrPort) {
-	for _, w := range m.watchersOf(question, target) {
-		w.Changed()
+// Nudge tells those who watch targets that something else has changed that they go by. A question is what the String of
+// its probe is. Each is told once, however many of his targets are among them.
+func (m *Monitor) Nudge(asked iter.Seq2[string, netip.AddrPort]) {
+	var watchers []Watcher
+	for question, target := range asked {
+		watchers = append(watchers, m.watchersOf(question, target)...)
 	}
+	nudge(watchers)
 }
 
 // NudgeAll is Nudge for all that is asked.
@@ -67,7 +70,11 @@ func (m *Monitor) NudgeAll() {
 		}
 	}
 	m.mu.Unlock()
-	told := make(map[Watcher]bool, len(watchers)) // one with many members is told once
+	nudge(watchers)
+}
+
+func nudge(watchers []Watcher) {
+	told := make(map[Watcher]bool, len(watchers))
 	for _, w := range watchers {
 		if !told[w] {
 			told[w] = true

@@ -58,6 +58,9 @@ const (
 	unheard              // it knows of none
 )
 
+// Same says whether another asks the same: what is known from it is an answer to this one, too.
+func (s Spec) Same(other Spec) bool { return s.String() == other.String() && s.Port == other.Port }
+
 // Target is what is dialled for a member: the port is the URL's, else the member's own, else the
 // scheme's usual one. Without any it is an error, but for a kind that needs none: then it is 0.
 func (s Spec) Target(member netip.AddrPort) (netip.AddrPort, error) {

@@ -17,7 +17,7 @@ import (
 type Vote struct {
 	Voter  string
 	Status monitor.Status // unknown is no vote
-	Back   bool           // it is up, and was down before
+	Kept   bool           // out of the answers there, though it is up: it was down before
 	Why    string         // the reason, in words
 }
 

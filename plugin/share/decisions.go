@@ -4,17 +4,19 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/coredns-failover/failover/plugin/override"
 )
 
 // decisions are what operators have decided, at whatever site. Like a tally it has no clock and no socket.
 type decisions struct {
-	table   map[id]override.Override // as etcd has it
-	pending map[id]*write            // what is to be in its place
-	nonces  map[id]string            // of the members that have been let back, the last time
-	lets    map[id]letBack           // what is to be written of these
-	joined  bool                     // all has been read once
+	table   map[id]entry   // as etcd has it
+	pending map[id]*write  // what is to be in its place
+	nonces  map[id]string  // of the members that have been let back, the last time
+	lets    map[id]letBack // what is to be written of these
+	past    Past           // until all has been read once
+	joined  bool           // that is so
 	ignored uint64
 
 	// What has changed since it was asked last.
@@ -22,8 +24,15 @@ type decisions struct {
 	back    []letBack
 }
 
+// entry is an override that etcd has.
+type entry struct {
+	override.Override        // by our clock
+	value             string // as etcd has it
+}
+
 // write is a change of an override.
 type write struct {
+	at       time.Time          // when it was decided
 	override *override.Override // nil: it is cleared
 	only     *override.Override // if it is still this; nil: whatever it is
 	revision int64              // of the transaction; 0: not written yet
@@ -31,7 +40,7 @@ type write struct {
 
 func newDecisions() *decisions {
 	return &decisions{
-		table:   make(map[id]override.Override),
+		table:   make(map[id]entry),
 		pending: make(map[id]*write),
 		nonces:  make(map[id]string),
 		lets:    make(map[id]letBack),
@@ -39,24 +48,36 @@ func newDecisions() *decisions {
 }
 
 // put takes a decision of our own; nil: that of the target is cleared.
-func (d *decisions) put(t override.Target, o *override.Override) {
-	d.pending[targetID(t)] = &write{override: o}
+func (d *decisions) put(t override.Target, o *override.Override, now time.Time) {
+	d.pending[targetID(t)] = &write{at: now, override: o}
 	d.changed = true
+}
+
+// carry takes over what another could not write any more.
+func (d *decisions) carry(before *decisions) {
+	for about, w := range before.pending {
+		if w.revision == 0 {
+			d.pending[about] = &write{at: w.at, override: w.override, only: w.only}
+		}
+	}
+	maps.Copy(d.lets, before.lets)
+	maps.Copy(d.nonces, before.nonces)
 }
 
 // over takes that the time of an override is over. What has been decided in its place meanwhile stays, be it that we hear
 // of it later: a site that was cut off has an old one to end.
-func (d *decisions) over(o override.Override) {
+func (d *decisions) over(o override.Override, now time.Time) {
 	about := targetID(o.Target)
-	now, ok := d.table[about]
+	known, ok := d.table[about]
+	is := known.Override
 	if w := d.pending[about]; w != nil {
 		ok = true
-		if now = (override.Override{}); w.override != nil {
-			now = *w.override
+		if is = (override.Override{}); w.override != nil {
+			is = *w.override
 		}
 	}
-	if !ok || now.Equal(&o) {
-		d.pending[about] = &write{only: &o}
+	if !ok || is.Equal(&o) {
+		d.pending[about] = &write{at: now, only: &o}
 		d.changed = true
 	}
 }
@@ -67,28 +88,33 @@ func (d *decisions) let(l letBack) {
 	d.lets[about], d.nonces[about] = l, l.Nonce
 }
 
-// decided takes an override as etcd has it; nil: it is cleared.
-func (d *decisions) decided(word string, value []byte) {
+// decided takes an override as it has just been written; nil: it is cleared.
+func (d *decisions) decided(word string, value []byte, now time.Time) {
 	about, ok := parseID(word)
 	if !ok {
 		d.ignored++
 		return
 	}
-	var o override.Override
-	if value != nil {
-		if o, ok = parseDecision(value, about); !ok {
-			d.ignored++
-		}
-	}
-	if value == nil || !ok {
-		delete(d.table, about)
-	} else {
-		d.table[about] = o
-		if w := d.pending[about]; w != nil && w.only != nil && w.revision == 0 && !w.only.Equal(&o) {
-			delete(d.pending, about)
-		}
-	}
 	d.changed = true
+	if value == nil {
+		delete(d.table, about)
+		return
+	}
+	is, ok := parseDecision(value, about)
+	if !ok {
+		d.ignored++
+		delete(d.table, about)
+		return
+	}
+	d.enter(about, entry{is.heard(now), string(value)})
+}
+
+// enter puts an override in the table.
+func (d *decisions) enter(about id, e entry) {
+	d.table[about] = e
+	if w := d.pending[about]; w != nil && w.only != nil && w.revision == 0 && !w.only.Equal(&e.Override) {
+		delete(d.pending, about)
+	}
 }
 
 // letBack takes that somebody has let a member back. What was there before we came is over and done with: the member
@@ -114,30 +140,72 @@ func (d *decisions) letBack(word string, value []byte) {
 
 // loaded takes all overrides and letBacks that etcd has at a revision. Where etcd has been set back to an earlier state,
 // that is not what has been decided since, and ours is.
-func (d *decisions) loaded(overrides, lets map[string][]byte, revision int64, setBack bool) {
-	ours := d.all()
-	clear(d.table)
+func (d *decisions) loaded(overrides, lets map[string][]byte, revision int64, setBack bool, now time.Time) {
+	ours, before := d.all(), d.table
+	d.table = make(map[id]entry)
 	for word, value := range overrides {
-		d.decided(word, value)
+		about, ok := parseID(word)
+		is, valid := parseDecision(value, about)
+		switch e, known := before[about]; {
+		case !ok || !valid:
+			d.ignored++
+		case known && e.value == string(value): // which has been heard, maybe
+			d.enter(about, e)
+		default:
+			d.enter(about, entry{is.Override, string(value)})
+		}
 	}
 	for word, value := range lets {
 		d.letBack(word, value)
 	}
-	if setBack && d.joined {
+	switch {
+	case !d.joined:
+		d.bring(d.past.Decided)
+		if len(overrides) == 0 && d.past.alone {
+			d.bring(d.past.Kept)
+		}
+		d.past = Past{}
+	case setBack:
 		clear(d.pending)
-		for _, o := range d.table {
-			d.pending[targetID(o.Target)] = &write{}
+		for about := range d.table {
+			d.pending[about] = &write{at: now}
 		}
 		for _, o := range ours {
-			if there, ok := d.table[targetID(o.Target)]; ok && text(there) == text(o) {
-				delete(d.pending, targetID(o.Target))
+			about := targetID(o.Target)
+			if there, ok := d.table[about]; ok && there.Equal(&o) {
+				delete(d.pending, about)
 			} else {
-				d.pending[targetID(o.Target)] = &write{override: &o}
+				d.pending[about] = &write{at: now, override: &o}
+			}
+		}
+	default: // what could not be written, or was and nobody told us, gives way to what was decided after it
+		for about, w := range d.pending {
+			if there, ok := d.table[about]; ok && w.revision == 0 && there.Since.After(w.at) {
+				delete(d.pending, about)
 			}
 		}
 	}
 	d.reached(revision)
 	d.joined, d.changed = true, true
+}
+
+// arrives takes in which group we are, before all is read for the first time, and whether nobody has been there so far.
+func (d *decisions) arrives(group string, alone bool) {
+	if d.past.known == group {
+		d.past.Decided = nil // it was told then
+	}
+	d.past.alone = alone
+}
+
+// bring has overrides be written of which etcd does not know.
+func (d *decisions) bring(some []override.Override) {
+	for _, o := range some {
+		about := targetID(o.Target)
+		there, ok := d.table[about]
+		if d.pending[about] == nil && (!ok || o.Since.After(there.Since)) {
+			d.pending[about] = &write{at: o.Since, override: &o}
+		}
+	}
 }
 
 // reached takes that all changes up to a revision are in the table.
@@ -149,7 +217,10 @@ func (d *decisions) reached(revision int64) {
 
 // all are the overrides as they are once all is written, in a fixed order.
 func (d *decisions) all() []override.Override {
-	table := maps.Clone(d.table)
+	table := make(map[id]override.Override, len(d.table))
+	for about, e := range d.table {
+		table[about] = e.Override
+	}
 	for about, w := range d.pending {
 		if w.override == nil {
 			delete(table, about)

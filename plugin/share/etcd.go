@@ -232,6 +232,7 @@ func (s *Share) load(ctx context.Context, c *clientv3.Client) (int64, error) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	alone := beat == "" && len(others.sites) == 0
 	earlier := s.roll.loaded(beat, votes, revision, now)
 	setBack := earlier || others.earlier(s.tally) || revision < s.revision || s.cluster != 0 && cluster != s.cluster
 	if setBack {
@@ -239,9 +240,11 @@ func (s *Share) load(ctx context.Context, c *clientv3.Client) (int64, error) {
 	}
 	s.revision, s.cluster = revision, cluster
 	s.stats.Ignored += unknown
-	others.follow(s.tally, now, setBack)
+	others.eager = !s.settled
+	others.follow(s.tally, now, setBack || s.decisions.past.Share != nil)
 	s.tally = others
-	s.decisions.loaded(overrides, lets, revision, setBack)
+	s.decisions.arrives(s.group(cluster), alone)
+	s.decisions.loaded(overrides, lets, revision, setBack, now)
 	s.refusal()
 	signal(s.told)
 	return revision, nil
@@ -331,7 +334,7 @@ func (s *Share) apply(events []*clientv3.Event) {
 		case folder == inVotes:
 			s.tally.says(site, word, value)
 		case folder == inOverrides:
-			s.decisions.decided(word, value)
+			s.decisions.decided(word, value, now)
 		case folder == inLetback:
 			s.decisions.letBack(word, value)
 		default:
@@ -375,6 +378,9 @@ func (s *Share) write(ctx context.Context, c *clientv3.Client) error {
 		now := time.Now()
 		s.mu.Lock()
 		due := s.roll.due()
+		if !s.settled { // the first vote is that of one who knows what the others say
+			due = now.Add(pulse)
+		}
 		s.mu.Unlock()
 		if due.Before(next) {
 			due = next
@@ -493,7 +499,7 @@ func (s *Share) writeDecisions(ctx context.Context, c *clientv3.Client) error {
 			if w.override == nil {
 				puts = append(puts, clientv3.OpDelete(key))
 			} else {
-				puts = append(puts, clientv3.OpPut(key, text(decision{format, *w.override})))
+				puts = append(puts, clientv3.OpPut(key, decisionOf(*w.override, time.Now())))
 			}
 		}
 		if len(lets) > 0 {

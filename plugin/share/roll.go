@@ -26,8 +26,9 @@ type roll struct {
 	room     int // operations that a transaction takes
 	counter  uint64
 	votes    map[id]*cast
-	stored   map[id]int64    // the votes that etcd has of us, with the revision
-	dirty    map[id]struct{} // the votes in which these differ
+	stored   map[id]int64            // the votes that etcd has of us, with the revision
+	dirty    map[id]struct{}         // the votes in which these differ
+	keepers  map[id]map[any]struct{} // who keeps a target out
 	ignored  uint64
 
 	held    bool      // the site is ours: last is in etcd
@@ -55,6 +56,7 @@ func newRoll(instance string) *roll {
 		votes:    make(map[id]*cast),
 		stored:   make(map[id]int64),
 		dirty:    make(map[id]struct{}),
+		keepers:  make(map[id]map[any]struct{}),
 	}
 }
 
@@ -63,10 +65,11 @@ func newRoll(instance string) *roll {
 func (r *roll) cast(k Key, v quorum.Vote) bool {
 	about := k.id()
 	before := r.votes[about]
+	v.Kept = v.Status == monitor.Up && len(r.keepers[about]) > 0
 	switch {
 	case v.Status == monitor.Unknown:
 		return r.withdraw(about)
-	case before != nil && before.vote.Status == v.Status && before.vote.Back == v.Back:
+	case before != nil && before.vote.Status == v.Status && before.vote.Kept == v.Kept:
 		return false
 	}
 	value := ballotOf(k, v, r.instance)
@@ -77,6 +80,27 @@ func (r *roll) cast(k Key, v quorum.Vote) bool {
 	r.votes[about] = &cast{v, value}
 	r.dirty[about] = struct{}{}
 	return true
+}
+
+// keep takes whether somebody keeps a target out, and says whether there is something to write.
+func (r *roll) keep(k Key, by any, kept bool) bool {
+	if !kept && len(r.keepers) == 0 {
+		return false
+	}
+	about := k.id()
+	all := r.keepers[about]
+	switch {
+	case kept && all == nil:
+		r.keepers[about] = map[any]struct{}{by: {}}
+	case kept:
+		all[by] = struct{}{}
+	default:
+		if delete(all, by); len(all) == 0 {
+			delete(r.keepers, about)
+		}
+	}
+	c := r.votes[about]
+	return c != nil && r.cast(k, c.vote)
 }
 
 func (r *roll) withdraw(about id) bool {

@@ -427,7 +427,7 @@ func TestRollWritesWhatHasChanged(t *testing.T) {
 	if r.cast(keyA, quorum.Vote{Status: monitor.Down, Why: "4 failures: refused"}) {
 		t.Error("other words are a new vote")
 	}
-	if !r.cast(keyA, quorum.Vote{Status: monitor.Up, Back: true}) || !r.cast(keyA, quorum.Vote{}) || r.cast(keyA, quorum.Vote{}) {
+	if !r.cast(keyA, quorum.Vote{Status: monitor.Up}) || !r.cast(keyA, quorum.Vote{}) || r.cast(keyA, quorum.Vote{}) {
 		t.Error("a vote that changes, and one that is withdrawn, are not new once")
 	}
 	for i := range 3 * ops {
@@ -456,5 +456,34 @@ func TestRollKeepsWithinBounds(t *testing.T) {
 	v, ok := parseBallot([]byte(r.votes[keyA.id()].value), "fra", keyA.id())
 	if !ok || len(v.vote.Why) < maxWhy-8 {
 		t.Errorf("a long reason: read %v, %d bytes", ok, len(v.vote.Why))
+	}
+}
+
+// A target is kept out as long as anybody here keeps it out, and only while it is up.
+func TestRollKeeps(t *testing.T) {
+	r := newRoll("i")
+	up, down := quorum.Vote{Status: monitor.Up}, quorum.Vote{Status: monitor.Down}
+	for i, step := range []struct {
+		do   func() bool
+		news bool
+		kept bool
+	}{
+		{func() bool { return r.keep(keyA, "www", true) }, false, false}, // there is no vote yet
+		{func() bool { return r.cast(keyA, up) }, true, true},
+		{func() bool { return r.keep(keyA, "db", true) }, false, true},
+		{func() bool { return r.keep(keyA, "www", false) }, false, true},
+		{func() bool { return r.cast(keyA, down) }, true, false},
+		{func() bool { return r.cast(keyA, up) }, true, true},
+		{func() bool { return r.keep(keyA, "db", false) }, true, false},
+		{func() bool { return r.keep(keyA, "db", false) }, false, false},
+		{func() bool { return r.keep(keyB, "db", true) }, false, false}, // another
+	} {
+		if got := step.do(); got != step.news {
+			t.Errorf("step %d: there is news: %t, want %t", i, got, step.news)
+		}
+		c := r.votes[keyA.id()]
+		if got := c != nil && strings.Contains(c.value, `"kept":true`); got != step.kept {
+			t.Errorf("step %d: kept %t, want %t", i, got, step.kept)
+		}
 	}
 }

@@ -8,6 +8,7 @@ package share
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -30,12 +31,22 @@ type Heard interface {
 	// Voted says that votes about these have come, changed or gone; nil: about anything.
 	Voted(keys []Key)
 
-	// Decided has the overrides of all sites: once they are known, and whenever they are others than before, by
-	// whomever.
-	Decided(all []override.Override)
+	// Decided says that there are other overrides than before: once they are known, and whenever they change, by whomever.
+	// all are those of all sites at the moment when it is called.
+	Decided(all func() []override.Override)
 
 	// LetBack says that somebody at another site has let a member back.
 	LetBack(pool, member string)
+}
+
+// Past is what was before a Share. The zero value is nothing.
+type Past struct {
+	Share   *Share              // whose place it takes, and that is closed then; nil: there was none
+	Decided []override.Override // in force here, of which the other sites may not know
+	Kept    []override.Override // in force here, from before this process began; the other sites may have ended them since
+
+	known string // what knows of Decided: a prefix, and etcd's own name for itself
+	alone bool   // nobody has been there yet
 }
 
 // Logger is where a Share says what people have to know.
@@ -76,7 +87,10 @@ type Share struct {
 	wake   chan struct{} // there is something to write
 	told   chan struct{} // there is something to tell
 
+	ready chan struct{} // closed when settled
+
 	mu        sync.RWMutex // guards all of these, and is never held over a call to etcd or to heard
+	settled   bool         // what the others say is known, and heard knows it
 	tally     *tally
 	roll      *roll
 	decisions *decisions
@@ -92,7 +106,7 @@ type Share struct {
 
 // Open begins to share. It returns at once, and retries for ever: that etcd is away is no error. The configuration is
 // one that Check has found good.
-func Open(c Config, h Heard, log Logger) *Share {
+func Open(c Config, past Past, h Heard, log Logger) *Share {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Share{
 		heard:     h,
@@ -100,16 +114,41 @@ func Open(c Config, h Heard, log Logger) *Share {
 		cancel:    cancel,
 		wake:      make(chan struct{}, 1),
 		told:      make(chan struct{}, 1),
+		ready:     make(chan struct{}),
 		tally:     newTally(),
 		roll:      newRoll(rand.Text()),
 		decisions: newDecisions(),
 		release:   func() {},
 	}
 	s.config, _ = c.complete() // the error is Check's
+	s.follow(past)
 	s.wg.Go(func() { s.connect(ctx) })
 	s.wg.Go(func() { s.tell(ctx) })
 	return s
 }
+
+// follow takes over what is known to the one before: until the other sites have been heard it is what they have said.
+func (s *Share) follow(past Past) {
+	if before := past.Share; before != nil {
+		before.cancel() // there is but one who writes as our site
+		before.mu.Lock()
+		defer before.mu.Unlock()
+		s.tally = before.tally.clone(time.Now())
+		s.decisions.carry(before.decisions)
+		if s.settled = before.settled; s.settled {
+			close(s.ready)
+		}
+		past.known = before.group(before.cluster)
+	}
+	s.decisions.past = past
+}
+
+// group is what has the decisions of our sites: a prefix in one etcd.
+func (s *Share) group(cluster uint64) string { return fmt.Sprint(s.config.Prefix, " ", cluster) }
+
+// Ready is closed when it is known what the other sites say, or that there are none. While etcd has never been reached it
+// is not.
+func (s *Share) Ready() <-chan struct{} { return s.ready }
 
 // Close removes the keys of our site, if that takes no longer than a second, and ends all that Open has begun.
 func (s *Share) Close() {
@@ -125,6 +164,17 @@ func (s *Share) Site() string { return s.config.Site }
 func (s *Share) Cast(k Key, v quorum.Vote) {
 	s.mu.Lock()
 	changed := s.roll.cast(k, v)
+	s.mu.Unlock()
+	if changed {
+		signal(s.wake)
+	}
+}
+
+// Keep is whether somebody here, whoever that is, keeps a target out of the answers as it was down before. It goes with our
+// vote.
+func (s *Share) Keep(k Key, by any, kept bool) {
+	s.mu.Lock()
+	changed := s.roll.keep(k, by, kept)
 	s.mu.Unlock()
 	if changed {
 		signal(s.wake)
@@ -150,7 +200,7 @@ func (s *Share) Clear(t override.Target) { s.decide(t, nil) }
 // Over takes an override back, at all sites, whose time is over, unless something else has been decided since.
 func (s *Share) Over(o override.Override) {
 	s.mu.Lock()
-	s.decisions.over(o)
+	s.decisions.over(o, time.Now())
 	s.mu.Unlock()
 	signal(s.wake)
 	signal(s.told)
@@ -158,7 +208,7 @@ func (s *Share) Over(o override.Override) {
 
 func (s *Share) decide(t override.Target, o *override.Override) {
 	s.mu.Lock()
-	s.decisions.put(t, o)
+	s.decisions.put(t, o, time.Now())
 	s.mu.Unlock()
 	signal(s.wake)
 	signal(s.told)
@@ -204,10 +254,12 @@ func (s *Share) tell(ctx context.Context) {
 	decided := "" // as told last
 	for {
 		s.mu.Lock()
-		keys, any, next := s.tally.news(time.Now())
+		now := time.Now()
+		keys, any, next := s.tally.news(now)
 		all, changed := s.decisions.news()
 		back := s.decisions.back
 		s.decisions.back = nil
+		settled := s.decisions.joined && !now.Before(s.tally.settled)
 		s.mu.Unlock()
 
 		if any && len(keys) > maxKeys {
@@ -216,12 +268,20 @@ func (s *Share) tell(ctx context.Context) {
 		if any {
 			s.heard.Voted(keys)
 		}
-		if now := text(all); changed && now != decided {
-			decided = now
-			s.heard.Decided(all)
+		if changed && text(all) != decided {
+			s.heard.Decided(func() []override.Override {
+				s.mu.RLock()
+				defer s.mu.RUnlock()
+				all = s.decisions.all()
+				return all
+			})
+			decided = text(all)
 		}
 		for _, l := range back {
 			s.heard.LetBack(l.Pool, l.Member)
+		}
+		if settled {
+			s.settle()
 		}
 
 		var timer <-chan time.Time
@@ -234,6 +294,18 @@ func (s *Share) tell(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// settle has our own votes be written, the first time that it is known what the others say.
+func (s *Share) settle() {
+	s.mu.Lock()
+	first := !s.settled
+	s.settled = true
+	s.mu.Unlock()
+	if first {
+		close(s.ready)
+		signal(s.wake)
 	}
 }
 

@@ -2,6 +2,7 @@ package share
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +18,7 @@ const (
 
 	// settling is how long nobody counts after there was nobody: longer than a beat, so that all who are alive have
 	// shown it and count at once.
-	settling = 3 * time.Second
+	settling = 2500 * time.Millisecond
 )
 
 // tally is what the other sites say. It has no clock and no socket: it is told what etcd has, and what the time is.
@@ -27,6 +28,7 @@ type tally struct {
 	sites   map[string]*site
 	settled time.Time // nobody counts before
 	before  *tally    // who counts until then; nil: nobody
+	eager   bool      // nobody counts only until all have shown that they are alive: nothing goes by it yet
 	ignored uint64    // values that were none
 
 	// What has changed since it was asked last.
@@ -45,6 +47,29 @@ type site struct {
 
 func newTally() *tally {
 	return &tally{sites: make(map[string]*site), some: make(map[id]Key)}
+}
+
+// clone is the tally that counts, for one that takes the place of its owner.
+func (t *tally) clone(now time.Time) *tally {
+	is := t.current(now)
+	c := newTally()
+	c.settled, c.ignored = is.settled, t.ignored
+	for name, s := range is.sites {
+		their := *s
+		their.votes = maps.Clone(s.votes)
+		c.sites[name] = &their
+	}
+	return c
+}
+
+// complete says whether all sites that there are have shown that they are alive.
+func (t *tally) complete() bool {
+	for _, s := range t.sites {
+		if s.beat.Instance != "" && (s.alive.IsZero() || s.valid < s.beat.Votes) {
+			return false
+		}
+	}
+	return true
 }
 
 // counted says whether the votes of a site count.
@@ -209,6 +234,9 @@ func (t *tally) news(now time.Time) (keys []Key, any bool, next time.Time) {
 		if at.After(now) && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
+	}
+	if t.eager && now.Before(t.settled) && t.complete() {
+		t.settled = now
 	}
 	soonest(t.settled)
 	if is := t.current(now); is != t {

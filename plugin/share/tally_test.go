@@ -131,7 +131,7 @@ func TestTallyJoins(t *testing.T) {
 	}
 	is.beats("fra", beatOf("i", 1, 1), at(1))
 	is.beats("iad", beatOf("i", 1, 1), at(2))
-	for when, want := range map[float64]string{2.9: "", 3: "fra:up iad:up", 10.9: "fra:up iad:up", 11: "iad:up", 12: ""} {
+	for when, want := range map[float64]string{2.4: "", 2.5: "fra:up iad:up", 10.9: "fra:up iad:up", 11: "iad:up", 12: ""} {
 		if got := is.words(keyA, at(when)); got != want {
 			t.Errorf("at %g s: got %q, want %q", when, got, want)
 		}
@@ -148,8 +148,40 @@ func TestTallyJoins(t *testing.T) {
 	}
 	late := read(is, at(30), false, "fra", "iad")
 	late.beats("fra", beatOf("i", 99, 1), at(31))
-	if got, then := late.words(keyA, at(32.9)), late.words(keyA, at(33)); got != "" || then != "fra:up" {
+	if got, then := late.words(keyA, at(32.4)), late.words(keyA, at(32.5)); got != "" || then != "fra:up" {
 		t.Errorf("after a long while: %q before it is settled and %q then, want none and fra:up", got, then)
+	}
+}
+
+// One who waits for the others before he says anything waits no longer than until all have shown that they are alive.
+func TestTallyIsEager(t *testing.T) {
+	for name, tc := range map[string]struct {
+		sites   string
+		settled float64
+	}{
+		"nobody is there":           {"", 0},
+		"all are alive":             {"fra iad", 0.7},
+		"one has died a moment ago": {"fra iad old", 2.5},
+	} {
+		is := newTally()
+		for site := range strings.FieldsSeq(tc.sites) {
+			is.beats(site, beatOf("i", 0, 1), time.Time{})
+			is.says(site, keyA.id().String(), voteOf(keyA, monitor.Up, "i"))
+		}
+		is.eager = true
+		is.follow(newTally(), at(0), false)
+		for _, when := range []float64{0, 0.3, 0.7, 2.4, 2.5} {
+			switch when {
+			case 0.3:
+				is.beats("fra", beatOf("i", 1, 1), at(when))
+			case 0.7:
+				is.beats("iad", beatOf("i", 1, 1), at(when))
+			}
+			is.news(at(when))
+			if got, want := !at(when).Before(is.settled), when >= tc.settled; got != want {
+				t.Errorf("%s: it is settled at %g s: %t, want %t", name, when, got, want)
+			}
+		}
 	}
 }
 
@@ -175,7 +207,7 @@ func TestTallyIsSetBack(t *testing.T) {
 		want       string
 		wantNews   bool
 		wantNextAt float64
-	}{{0, "fra:down iad:down", true, 1}, {1, "fra:down", true, 3}, {2.9, "fra:down", false, 3}, {3, "", true, 0}} {
+	}{{0, "fra:down iad:down", true, 1}, {1, "fra:down", true, 2.5}, {2.4, "fra:down", false, 2.5}, {2.5, "", true, 0}} {
 		_, any, next := is.news(at(step.at))
 		if got := is.words(keyA, at(step.at)); got != step.want || any != step.wantNews || step.wantNextAt != 0 && !next.Equal(at(step.wantNextAt)) {
 			t.Errorf("at %g s: got %q, news %v, next at %s; want %+v", step.at, got, any, next.Sub(start), step)

@@ -4,8 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"math"
 	"net/netip"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/coredns-failover/failover/plugin/monitor"
@@ -85,7 +87,7 @@ type ballot struct {
 	Question string `json:"question"`
 	Target   string `json:"target"`
 	Status   string `json:"status"`
-	Back     bool   `json:"back,omitempty"`
+	Kept     bool   `json:"kept,omitempty"`
 	Why      string `json:"why,omitempty"`
 }
 
@@ -101,7 +103,7 @@ func parseBallot(value []byte, site string, want id) (s said, ok bool) {
 	if !parse(value, &b) || b.Format != format || len(b.Why) > maxWhy {
 		return s, false
 	}
-	s = said{Key{Question: b.Question}, quorum.Vote{Voter: site, Back: b.Back, Why: b.Why}, b.Instance}
+	s = said{Key{Question: b.Question}, quorum.Vote{Voter: site, Kept: b.Kept, Why: b.Why}, b.Instance}
 	switch b.Status {
 	case monitor.Up.String():
 		s.vote.Status = monitor.Up
@@ -119,21 +121,43 @@ func ballotOf(k Key, v quorum.Vote, instance string) string {
 	if len(v.Why) > maxWhy {
 		v.Why = strings.ToValidUTF8(v.Why[:maxWhy-utf8.UTFMax], "")
 	}
-	return text(ballot{format, instance, k.Question, k.Target.String(), v.Status.String(), v.Back, v.Why})
+	return text(ballot{format, instance, k.Question, k.Target.String(), v.Status.String(), v.Kept, v.Why})
 }
 
 // decision is an override as etcd has it.
 type decision struct {
 	Format int `json:"format"`
 	override.Override
+	Left float64 `json:"left,omitempty"` // seconds, when it was written, until it is over; 0: that is not known, or there is no end
 }
 
-func parseDecision(value []byte, want id) (override.Override, bool) {
-	var d decision
-	if !parse(value, &d) || d.Format != format {
-		return d.Override, false
+func decisionOf(o override.Override, now time.Time) string {
+	d := decision{Format: format, Override: o}
+	if !o.Until.IsZero() {
+		d.Left = max(0, o.Until.Sub(now).Seconds())
 	}
-	return d.Override, d.Check() == nil && targetID(d.Target) == want
+	return text(d)
+}
+
+func parseDecision(value []byte, want id) (d decision, ok bool) {
+	return d, parse(value, &d) && d.Format == format && d.Check() == nil && targetID(d.Target) == want
+}
+
+// apart is how far the clocks of two sites are apart that nobody keeps right.
+const apart = 2 * time.Second
+
+// heard is the override for one who hears of it as it is written: it ends when so much time has gone by, whatever his
+// clock says.
+func (d *decision) heard(now time.Time) override.Override {
+	o := d.Override
+	if d.Left <= 0 || d.Left > math.MaxInt32 {
+		return o
+	}
+	off := now.Add(time.Duration(d.Left * float64(time.Second))).Sub(o.Until)
+	if off.Abs() > apart {
+		o.Since, o.Until = o.Since.Add(off), now.Add(time.Duration(d.Left*float64(time.Second)))
+	}
+	return o
 }
 
 // letBack is that somebody has let a member back. It is an event, which Nonce tells from another of the same member.
