@@ -150,14 +150,17 @@ type site struct {
 }
 
 // open starts one. Its configuration is checked, as everybody has to.
-func open(t testing.TB, c share.Config) *site {
+func open(t testing.TB, c share.Config) *site { return follow(t, c, share.Past{}) }
+
+// follow starts one after what was before it.
+func follow(t testing.TB, c share.Config, past share.Past) *site {
 	t.Helper()
 	if err := c.Check(); err != nil {
 		t.Fatal(err)
 	}
 	s := &site{t: t, hears: func() {}}
 	s.mu.Lock() // until there is a Share
-	s.Share = share.Open(c, s, s)
+	s.Share = share.Open(c, past, s, s)
 	s.mu.Unlock()
 	t.Cleanup(func() {
 		s.Close()
@@ -190,11 +193,12 @@ func (s *site) Voted([]share.Key) {
 	s.hears()
 }
 
-func (s *site) Decided(all []override.Override) {
+func (s *site) Decided(all func() []override.Override) {
+	is := all()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.decided++
-	s.overrides = all
+	s.overrides = is
 }
 
 func (s *site) LetBack(pool, member string) {

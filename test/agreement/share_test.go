@@ -108,6 +108,91 @@ func TestDecisionsArrive(t *testing.T) {
 	}
 }
 
+// A site's first votes are those of one who knows what the others say.
+func TestNewcomerListensFirst(t *testing.T) {
+	t.Parallel()
+	etcd := cluster(t, 1)
+	iad := open(t, share.Config{Endpoints: endpoints(etcd), Site: "iad"})
+	took := eventually(t, 2*time.Second, "nobody else is there", func() bool { return isClosed(iad.Ready()) })
+	t.Logf("ready after %s where nobody else is there", took.Round(time.Millisecond))
+	iad.Keep(key(0), t, true)
+	iad.Cast(key(0), up)
+	fra := open(t, share.Config{Endpoints: endpoints(etcd), Site: "fra"})
+	fra.mu.Lock()
+	fra.hears = func() { // as a pool does
+		if votes := fra.Votes(key(0)); len(votes) > 0 {
+			fra.Keep(key(0), t, votes[0].Kept)
+			fra.Cast(key(0), up)
+		}
+	}
+	fra.mu.Unlock()
+	fra.Cast(key(0), up)
+	stop := always(func() bool {
+		votes := iad.Votes(key(0))
+		return len(votes) == 0 || votes[0].Kept
+	})
+	took = eventually(t, 3*time.Second, "it has heard the other", func() bool { return isClosed(fra.Ready()) })
+	t.Logf("ready after %s beside another", took.Round(time.Millisecond))
+	eventually(t, 2*time.Second, "it votes", func() bool { return iad.words(key(0)) == "fra:up" })
+	if n := stop(); n > 0 {
+		t.Errorf("%d times it had voted before it knew", n)
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// A place takes over from the one before: at no moment is the site alone, and nothing that was decided is lost.
+func TestPlaceIsTaken(t *testing.T) {
+	t.Parallel()
+	etcd := cluster(t, 1)
+	for name, prefix := range map[string]string{"the same": "", "another prefix": "/other/"} {
+		t.Run(name, func(t *testing.T) {
+			all := sites(t, endpoints(etcd), "fra", "iad")
+			fra, iad := all[0], all[1]
+			iad.Cast(key(0), up)
+			fra.Cast(key(0), up)
+			eventually(t, 5*time.Second, "iad votes", func() bool { return fra.words(key(0)) == "iad:up" })
+			o := override.Override{Target: override.Target{Member: "192.0.2.1"}, Action: override.Drain, Since: time.Now()}
+			fra.Override(o)
+			eventually(t, 5*time.Second, "a decision", func() bool { return iad.decisions() != "" })
+			iad.Clear(o.Target) // as fra is about to go
+			eventually(t, 5*time.Second, "it is cleared", func() bool { return iad.decisions() == "" })
+
+			next := follow(t, share.Config{Endpoints: endpoints(etcd), Site: "fra", Prefix: prefix}, share.Past{Share: fra.Share, Decided: []override.Override{o}})
+			if !isClosed(next.Ready()) {
+				t.Error("the new place has to wait for what the one before knew")
+			}
+			stop := always(func() bool { return next.words(key(0)) == "iad:up" })
+			next.Cast(key(0), up)
+			second := override.Override{Target: override.Target{Member: "192.0.2.2"}, Action: override.Down, Since: time.Now()}
+			next.Override(second)
+			fra.Close()
+			if prefix == "" {
+				eventually(t, 10*time.Second, "it votes, and decides", func() bool { return iad.words(key(0)) == "fra:up" && iad.decisions() == "down 192.0.2.2" })
+				time.Sleep(3 * time.Second)
+				if got := next.decisions(); got != "down 192.0.2.2" {
+					t.Errorf("what another site has cleared is back: %q", got)
+				}
+			} else {
+				eventually(t, 2*time.Second, "it brings what was decided", func() bool { return next.decisions() == "drain 192.0.2.1, down 192.0.2.2" })
+			}
+			if n := stop(); prefix == "" && n > 0 {
+				t.Errorf("%d times the site was alone", n)
+			}
+			next.Clear(o.Target)
+			next.Clear(second.Target)
+			eventually(t, 5*time.Second, "all is cleared", func() bool { return next.decisions() == "" })
+		})
+	}
+}
+
 func TestEtcdIsAwayForAWhile(t *testing.T) {
 	t.Parallel()
 	etcd := cluster(t, 1)
