@@ -360,49 +360,33 @@ func TestAgreementOfOverlay(t *testing.T) {
 	})
 }
 
-// A reload, to a Corefile without some members, withdraws the votes on these, and keeps what was agreed.
+// A reload keeps what was agreed, to a Corefile without some members, which withdraws the votes on these, and to one that
+// asks them one thing more.
 func TestAgreementOverReload(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a, w := elsewhere(t), newWorld()
-		g, _ := w.begin(t, three+"hold 10m\n}")
-		a.say("192.0.2.1", "iad=down nrt=down")
-		time.Sleep(time.Minute)
-		a.say("192.0.2.1", "iad=back nrt=back")
-		before := g.pools[0].now.Load().String()
-		next, _ := w.generate(t, g.monitor, g, "failover www.example.org east=192.0.2.1:443 192.0.2.2:443 {\nhold 10m\n}")
-		g.reload()
-		next.start()
-		g.reloaded()
-		synctest.Wait()
-		if got := next.pools[0].now.Load().String(); before != "192.0.2.2" || got != before {
-			t.Errorf("A member that is held: %s, and after the reload %s", before, got)
-		}
-		if got := a.own(); got != "1=up 2=up" {
-			t.Errorf("This site says %q", got)
-		}
-	})
-}
-
-// A reload that asks one thing more of the members keeps what was agreed about the others.
-func TestAgreementOverReloadWithAnotherProbe(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a, w := elsewhere(t), newWorld()
-		g, _ := w.begin(t, three+"hold 10m\nprobe tcp://\n}")
-		a.say("192.0.2.1", "iad=down nrt=down")
-		time.Sleep(time.Minute)
-		a.say("192.0.2.1", "iad=back nrt=back")
-		next, _ := w.generate(t, g.monitor, g, three+"hold 10m\nprobe tcp://:80\nprobe tcp://\n}")
-		g.reload()
-		next.start()
-		g.reloaded()
-		synctest.Wait()
-		if got := next.pools[0].now.Load().String(); got != "192.0.2.2" {
-			t.Errorf("After the reload it answers %s, want 192.0.2.2", got)
-		}
-		if got := a.keeps(); got != "1" {
-			t.Errorf("This site keeps out %q", got)
-		}
-	})
+	for directives, want := range map[string]string{
+		"failover www.example.org east=192.0.2.1:443 192.0.2.2:443 {\nhold 10m\nprobe tcp://:443\n}": "1=up 2=up",
+		three + "hold 10m\nprobe tcp://:80\nprobe tcp://:443\n}":                                     "1=up 1=up 2=up 2=up 3=up 3=up",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a, w := elsewhere(t), newWorld()
+			g, _ := w.begin(t, three+"hold 10m\nprobe tcp://:443\n}")
+			a.say("192.0.2.1", "iad=down nrt=down")
+			time.Sleep(time.Minute)
+			a.say("192.0.2.1", "iad=up nrt=up") // where it is not held
+			before := g.pools[0].now.Load().String()
+			next, _ := w.generate(t, g.monitor, g, directives)
+			g.reload()
+			next.start()
+			g.reloaded()
+			synctest.Wait()
+			if got := next.pools[0].now.Load().String(); before != "192.0.2.2" || got != before {
+				t.Errorf("A member that is held: %s, and after the reload %s", before, got)
+			}
+			if got := a.own(); got != want || a.keeps() != "1" {
+				t.Errorf("This site says %q, want %q, and keeps out %q", got, want, a.keeps())
+			}
+		})
+	}
 }
 
 // What is decided here is told, and what is decided elsewhere holds.
