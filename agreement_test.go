@@ -365,7 +365,7 @@ func TestAgreementOfOverlay(t *testing.T) {
 func TestAgreementOverReload(t *testing.T) {
 	for directives, want := range map[string]string{
 		"failover www.example.org east=192.0.2.1:443 192.0.2.2:443 {\nhold 10m\nprobe tcp://:443\n}": "1=up 2=up",
-		three + "hold 10m\nprobe tcp://:80\nprobe tcp://:443\n}":                                     "1=up 1=up 2=up 2=up 3=up 3=up",
+		three + "hold 10m\nprobe tcp://:443\nprobe tcp://:80\n}":                                     "1=up 1=up 2=up 2=up 3=up 3=up",
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			a, w := elsewhere(t), newWorld()
