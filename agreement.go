@@ -14,11 +14,17 @@ import (
 type agreement struct {
 	status  monitor.Status
 	since   time.Time
-	back    bool // see [monitor.State]
-	kept    bool // out of the answers, as it is back
-	company company
+	back    bool     // see [monitor.State]
+	kept    bool     // out of the answers, as it is back
 	heirOf  []string // the sites that it was taken over from that it is kept out; nil: it was not
+	company company
+	met     time.Time   // when it came to the others; zero: there are none
+	ours    quorum.Vote // that of this site
 }
+
+// meeting is how long a site that comes to the others, or to which others come, goes by what it hears of them about the
+// time before: longer than it takes them all to be heard.
+const meeting = 5 * time.Second
 
 // company is whether there are others who vote.
 type company uint8
@@ -49,27 +55,24 @@ func (q *inquiry) key(i int, member netip.AddrPort) share.Key {
 	return share.Key{Question: q.probes[i].String(), Target: target}
 }
 
-// agree puts in the place of the states of a member what all voters come to, and appends to votes those of this site,
-// which are for cast. memory is what they came to last, one for each state.
-func (q *inquiry) agree(votes []quorum.Vote, b ballot, by *monitor.Monitor, member netip.AddrPort, states []monitor.State, memory []agreement,
-	now time.Time) []quorum.Vote {
+// agree puts in the place of the states of a member what all voters come to. memory is what they came to last, one for
+// each state.
+func (q *inquiry) agree(b ballot, by *monitor.Monitor, member netip.AddrPort, states []monitor.State, memory []agreement, now time.Time) {
 	for i := range states {
-		k, s := q.key(i, member), &states[i]
-		ours := q.vote(b, by, k, s)
-		q.decide(s, &memory[i], ours, b.Votes(k), now)
-		votes = append(votes, ours)
+		k, m := q.key(i, member), &memory[i]
+		m.ours = q.vote(b, by, k, &states[i])
+		q.decide(&states[i], m, b.Votes(k), now)
 	}
-	return votes
 }
 
 // cast casts the votes of this site on a member, and says whether somebody, a pool or an overlay's address, keeps it out
 // as it is back. That comes first: there must be no vote to the contrary.
-func (q *inquiry) cast(votes []quorum.Vote, b ballot, member netip.AddrPort, memory []agreement, kept bool, by any) {
-	for i, v := range votes {
+func (q *inquiry) cast(b ballot, member netip.AddrPort, memory []agreement, kept bool, by any) {
+	for i := range q.probes {
 		k, m := q.key(i, member), &memory[i]
 		m.kept = kept && m.back
 		b.Keep(k, by, m.kept && q.quorum != quorum.Own)
-		b.Cast(k, v)
+		b.Cast(k, m.ours)
 	}
 }
 
@@ -82,12 +85,14 @@ func (q *inquiry) withdraw(member netip.AddrPort, by any) {
 	m := process.monitorInUse()
 	for i := range q.probes {
 		k := q.key(i, member)
-		b.Keep(k, by, false)
-		if m.Asks(k.Question, k.Target) {
-			continue
+		asked := m.Asks(k.Question, k.Target)
+		if !asked {
+			b.Withdraw(k)
 		}
-		b.Withdraw(k)
-		process.Voted([]share.Key{k}) // should somebody have begun to ask in between
+		b.Keep(k, by, false)
+		if !asked {
+			process.Voted([]share.Key{k}) // should somebody have begun to ask in between
+		}
 	}
 }
 
@@ -115,10 +120,10 @@ func (q *inquiry) vote(b ballot, by *monitor.Monitor, k share.Key, s *monitor.St
 }
 
 // decide makes one state of our own and the votes of others.
-func (q *inquiry) decide(s *monitor.State, m *agreement, ours quorum.Vote, others []quorum.Vote, now time.Time) {
+func (q *inquiry) decide(s *monitor.State, m *agreement, others []quorum.Vote, now time.Time) {
 	if len(others) == 0 || q.quorum == quorum.Own {
-		if m.company == among {
-			m.company = alone
+		if !m.met.IsZero() {
+			m.company, m.met = alone, time.Time{}
 		}
 		switch { // what was agreed does not go with those who agreed
 		case q.quorum == quorum.Own, m.status == monitor.Unknown, s.Status == monitor.Unknown, m.company == never && s.Since.After(m.since):
@@ -130,8 +135,8 @@ func (q *inquiry) decide(s *monitor.State, m *agreement, ours quorum.Vote, other
 		return
 	}
 	votes := others
-	if ours.Status != monitor.Unknown {
-		votes = append(slices.Clip(others), ours)
+	if m.ours.Status != monitor.Unknown {
+		votes = append(slices.Clip(others), m.ours)
 	}
 	d := q.quorum.Decide(votes)
 	switch {
@@ -141,51 +146,54 @@ func (q *inquiry) decide(s *monitor.State, m *agreement, ours quorum.Vote, other
 	default:
 		m.set(d.Status, now, m.status == monitor.Down)
 	}
-	if m.status == monitor.Up {
-		m.meet(others, now)
+	if m.met.IsZero() {
+		m.met = now
 	}
-	m.company = among
-	s.Soonest = q.soonest(s, &d, ours, others)
+	if now.Sub(m.met) >= meeting {
+		m.company = among
+	}
+	if m.status == monitor.Up {
+		m.keep(others, now)
+	}
+	s.Soonest = q.soonest(s, &d, m.ours, others)
 	s.Status, s.Since, s.Back, s.Said = m.status, m.since, m.back, d.String()
 }
 
-// meet sees to it that a member that is up is kept out here as it is at the other sites. As long as they are in touch they
+// keep sees to it that a member that is up is kept out here as it is at the other sites. As long as they are in touch they
 // see it come back at one moment. One that has just come to the others does as most do: before, it did not know what they
 // knew, or it has seen what nobody else has. One that has just started has no say in that, unless it knows better.
-func (m *agreement) meet(others []quorum.Vote, now time.Time) {
-	var keepers []string
-	sites := 0
+func (m *agreement) keep(others []quorum.Vote, now time.Time) {
+	var keepers, released []string
 	for _, v := range others {
-		if v.Status == monitor.Up {
-			sites++
-			if v.Kept {
-				keepers = append(keepers, v.Voter)
-			}
+		switch {
+		case v.Status == monitor.Up && v.Kept:
+			keepers = append(keepers, v.Voter)
+		case v.Status == monitor.Up:
+			released = append(released, v.Voter)
 		}
 	}
 	if m.company == among {
-		released := func(v quorum.Vote) bool {
-			return v.Status == monitor.Up && !v.Kept && slices.Contains(m.heirOf, v.Voter)
-		}
-		still := func(name string) bool { return slices.Contains(keepers, name) }
-		if slices.ContainsFunc(others, released) && !slices.ContainsFunc(m.heirOf, still) {
+		heirOf := func(name string) bool { return slices.Contains(m.heirOf, name) }
+		if slices.ContainsFunc(released, heirOf) && !slices.ContainsFunc(keepers, heirOf) {
 			m.back, m.heirOf = false, nil
 		}
 		return
 	}
-	keep := len(keepers)
-	if m.kept || m.company == alone {
-		sites++
-	}
-	if m.kept {
+	keep, not := len(keepers), len(released)
+	switch knows := m.kept && m.heirOf == nil; {
+	case knows:
 		keep++
+	case m.company == alone:
+		not++
 	}
 	switch {
-	case 2*keep > sites && !m.kept:
+	case m.kept && keep < not:
+		m.set(monitor.Up, m.since, false)
+	case m.kept && m.heirOf != nil: // of all who have kept it out since
+		m.heirOf = slices.Compact(slices.Sorted(slices.Values(slices.Concat(m.heirOf, keepers))))
+	case !m.kept && keep > not:
 		m.set(monitor.Up, now, true)
 		m.heirOf = keepers
-	case 2*keep < sites && m.kept:
-		m.set(monitor.Up, m.since, false)
 	}
 }
 

@@ -294,6 +294,24 @@ func TestAgreementOfReturner(t *testing.T) {
 	}
 }
 
+// Several others are not heard at one moment: who was first has no more to say than the others.
+func TestAgreementOneAfterTheOther(t *testing.T) {
+	for _, tc := range []struct{ first, all, want string }{
+		{"iad=back", "iad=back nrt=up syd=up", "1 2"},
+		{"iad=up", "iad=up nrt=back syd=back", "2"},
+		{"iad=down", "iad=down nrt=up syd=up", "1 2"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a, w := elsewhere(t), newWorld()
+			_, f := w.begin(t, three+"failback manual\n}")
+			a.say("192.0.2.1", tc.first)
+			time.Sleep(time.Second)
+			a.say("192.0.2.1", tc.all)
+			expect(t, tc.first+", then "+tc.all, after(t, f, time.Hour), tc.want)
+		})
+	}
+}
+
 // With failback manual a member that waits does so though one site after the other is started anew.
 func TestAgreementWaitsForTheOperator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -521,5 +539,67 @@ func TestOverrideOfThePast(t *testing.T) {
 		elsewhereDecided(o)
 		expect(t, "It has arrived", now(t, f), "2")
 		expect(t, "It ends", after(t, f, 2*time.Second), "1 2")
+	})
+}
+
+// What others may have ended is not told them as if it were new, whatever places there have been in between.
+func TestWhatOthersKnow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		newWorld().begin(t, three+"}")
+		s := &sharing{known: []override.Override{decision("drain 192.0.2.1", 0)}} // from the state file
+		told := func(what, decided, known string) {
+			t.Helper()
+			past := s.past()
+			words := func(all []override.Override) string {
+				var words []string
+				for _, o := range all {
+					words = append(words, o.Target.String())
+				}
+				return strings.Join(words, " ")
+			}
+			if got, is := words(past.Decided), words(past.Known); got != decided || is != known {
+				t.Errorf("%s: decided is %q, want %q; known %q, want %q", what, got, decided, is, known)
+			}
+		}
+		process.put(new(override.Table).With(s.known...))
+		decide(t, "drain 192.0.2.2", 0)
+		told("At the start", "192.0.2.2", "192.0.2.1")
+		s.hearing = &hearing{registry: process}
+		told("A place that was never reached", "192.0.2.2", "192.0.2.1")
+		s.hearing = &hearing{registry: process}
+		late := s.hearing
+		s.hearing.Decided(func() []override.Override {
+			return []override.Override{decision("drain 192.0.2.2", 0), decision("drain 192.0.2.3", 0)}
+		})
+		told("The sites have been heard", "", "192.0.2.2 192.0.2.3")
+		s.hearing = nil
+		decide(t, "drain 192.0.2.1", 0)
+		told("There are none for a while", "192.0.2.1", "192.0.2.2 192.0.2.3")
+		late.Decided(func() []override.Override { return nil })
+		if n := len(process.Overrides()); n != 3 {
+			t.Errorf("A place that is no more still decides: %d are in force, want 3", n)
+		}
+	})
+}
+
+// A member that is kept out is let in again, and that is said, when the hold is over; so with an overlay's.
+func TestOverlayKeepsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, w := elsewhere(t), newWorld()
+		f, _ := w.overlaying(t, "hold 1m", "www.example.org. 60 A 192.0.2.1, www.example.org. 60 A 192.0.2.2")
+		settle(t, f, "www.example.org. A")
+		w.set("refused", "192.0.2.1")
+		time.Sleep(wayDown)
+		w.set("", "192.0.2.1")
+		time.Sleep(wayUp)
+		synctest.Wait()
+		if got := a.keeps(); got != "1" {
+			t.Errorf("This site keeps out %q, want 1", got)
+		}
+		time.Sleep(time.Minute + sweep)
+		synctest.Wait()
+		if got := a.keeps(); got != "" {
+			t.Errorf("After the hold this site still says that it keeps out %q", got)
+		}
 	})
 }

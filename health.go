@@ -12,7 +12,6 @@ import (
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
-	"github.com/coredns-failover/failover/plugin/quorum"
 
 	"github.com/miekg/dns"
 )
@@ -206,9 +205,11 @@ func (p *livePool) follow(before *livePool) {
 			}
 		}
 	}
-	for j, at := range before.more.letBack {
-		if i, ok := follower[j]; ok {
-			p.let(i, at)
+	for i := range p.Size() {
+		if j, ok := index[target(p.Member(i))]; ok {
+			if at, ok := before.more.letBack[j]; ok {
+				p.let(i, at)
+			}
 		}
 	}
 }
@@ -441,17 +442,19 @@ func (p *livePool) membersUnder(decided *override.Table) []memberState {
 	per := len(p.probes)
 	members := make([]memberState, len(p.checks)/per)
 	sites := process.sharing.ballot()
-	var votes []quorum.Vote
+	if sites == nil && p.more != nil {
+		p.more.agreed = nil // nobody agrees any more
+	}
 	for i := range members {
 		if sites != nil {
-			votes = p.agree(votes[:0], sites, p.home.generation.monitor, p.dialled(i), states[i*per:(i+1)*per], p.agreed()[i*per:], now)
+			p.agree(sites, p.home.generation.monitor, p.dialled(i), states[i*per:(i+1)*per], p.agreed()[i*per:], now)
 		}
 		members[i] = combine(states[i*per:(i+1)*per], p.need(), p.Hold, now)
 		if p.manual {
 			members[i].wait(p.letBackAt(i))
 		}
 		if sites != nil {
-			p.cast(votes, sites, p.dialled(i), p.agreed()[i*per:], members[i].kept(), p)
+			p.cast(sites, p.dialled(i), p.agreed()[i*per:], members[i].kept(), p)
 		}
 		if decided.Any() {
 			members[i].obey(decided.Find(p.names, p.Member(i)), now)

@@ -778,3 +778,26 @@ func TestStop(t *testing.T) {
 		}
 	})
 }
+
+// A reload that asks one thing more of the members is no reason to keep one out that came back long ago.
+func TestReloadWithAnotherProbe(t *testing.T) {
+	for _, rule := range []string{"hold 10m", "failback manual"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			g, f := w.begin(t, three+rule+"\nprobe tcp://\n}")
+			w.set("refused", "192.0.2.1")
+			time.Sleep(wayDown)
+			w.set("", "192.0.2.1")
+			expect(t, "It is back", after(t, f, wayUp), "2")
+			if rule == "failback manual" {
+				undo(t, "192.0.2.1")
+			}
+			expect(t, "For long", after(t, f, time.Hour), "1 2")
+			next, ff := w.generate(t, g.monitor, g, three+rule+"\nprobe tcp://\nprobe tcp://:80\n}")
+			g.reload()
+			next.start()
+			g.reloaded()
+			expect(t, "After the reload, with "+rule, now(t, ff), "1 2")
+		})
+	}
+}

@@ -74,6 +74,7 @@ type memberState struct {
 	probe    int           // whose check decided
 	deciding *monitor.State
 	back     bool               // it is up, and was down before
+	cameBack time.Time          // when
 	probed   monitor.Status     // what the checks come to, whatever the operator says
 	drained  bool               // the operator has taken it out
 	waiting  bool               // it is held until the operator lets it back
@@ -92,8 +93,11 @@ func combine(states []monitor.State, need int, hold time.Duration, now time.Time
 	case len(up) >= need:
 		m.status, m.probe = monitor.Up, up[need-1]
 		m.soonest = nth(states, up, len(up)-need+1) // so many have to go down
-		if m.back = slices.ContainsFunc(up[:need], func(i int) bool { return states[i].Back }); m.back {
-			m.held = max(0, states[m.probe].Since.Add(hold).Sub(now))
+		for _, i := range up[:need] {               // the longest up is the first
+			if states[i].Back {
+				m.back, m.cameBack = true, states[i].Since
+				m.held = max(0, m.cameBack.Add(hold).Sub(now))
+			}
 		}
 	default:
 		m.probe = having(states, monitor.Unknown)[0]
@@ -108,7 +112,7 @@ func combine(states []monitor.State, need int, hold time.Duration, now time.Time
 func (m *memberState) wait(letBack time.Time) {
 	switch {
 	case !m.back:
-	case m.deciding.Since.After(letBack):
+	case m.cameBack.After(letBack):
 		m.waiting, m.held = true, pool.Forever
 	default:
 		m.held = 0

@@ -13,7 +13,6 @@ import (
 
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
-	"github.com/coredns-failover/failover/plugin/quorum"
 )
 
 const (
@@ -340,6 +339,8 @@ func (o *overlay) forget() map[*found][]*monitor.Check {
 		if age-f.asked.Load() > uint32(forgetAfter/sweep) {
 			dropped[f], f.checks = f.checks, nil
 			delete(known, addr)
+		} else if b := f.belief.Load(); !b.until.IsZero() && !time.Now().Before(b.until) {
+			o.believe(f) // its hold is over, which other sites are told
 		}
 	}
 	o.publish(known)
@@ -418,19 +419,20 @@ func (o *overlay) member(f *found) *memberState {
 	o.generation.monitor.States(f.checks, states)
 	now := time.Now()
 	sites, member := process.sharing.ballot(), netip.AddrPortFrom(f.addr, 0)
-	var votes []quorum.Vote
-	if sites != nil {
+	if sites == nil {
+		f.agreed = nil
+	} else {
 		if f.agreed == nil {
 			f.agreed = make([]agreement, len(states))
 		}
-		votes = o.agree(nil, sites, o.generation.monitor, member, states, f.agreed, now)
+		o.agree(sites, o.generation.monitor, member, states, f.agreed, now)
 	}
 	s := combine(states, o.need(), o.Hold, now)
 	if o.manual {
 		s.wait(f.letBack)
 	}
 	if sites != nil {
-		o.cast(votes, sites, member, f.agreed, s.kept(), f)
+		o.cast(sites, member, f.agreed, s.kept(), f)
 	}
 	s.obey(process.overrides.Load().Find(o.names, pool.Member{Addr: f.addr}), now)
 	return &s

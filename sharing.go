@@ -31,6 +31,7 @@ type sharing struct {
 	mu      sync.Mutex // one use after the other
 	place   *sharePlace
 	hearing *hearing
+	known   []override.Override   // by other sites, or from before the process began: they may have ended them since
 	now     atomic.Pointer[sites] // nil: there is but this one
 }
 
@@ -38,47 +39,61 @@ type sharing struct {
 type hearing struct {
 	*registry
 	share *share.Share
-	over  bool // guarded by deciding
+
+	// Guarded by deciding.
+	heard bool // the overrides of all sites
+	over  bool
 }
 
-// use has another place used from now on; nil is none. kept are the overrides that the state file had: the other sites
-// may have ended them since, which they cannot of those made here.
+// use has another place used from now on; nil is none. kept are the overrides that the state file had.
 func (s *sharing) use(place *sharePlace, kept []override.Override) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.known = append(s.known, kept...)
 	if place == s.place || place != nil && s.place != nil && place.same(s.place) {
 		return
 	}
 	before := s.sites()
-	if s.place = place; place != nil {
-		s.open(kept)
-	} else {
-		s.now.Store(nil)
-		s.hearing = nil
-	}
+	s.place = place
+	s.turn()
 	if before != nil {
 		before.Close()
 	}
 	process.monitorInUse().NudgeAll() // those who voted, or will
 }
 
-// open has what is decided go to a new place from one moment on, which knows all that was decided before.
-func (s *sharing) open(kept []override.Override) {
+// turn has what is decided go to the new place from one moment on, which knows all that was decided before.
+func (s *sharing) turn() {
 	process.deciding.Lock()
 	defer process.deciding.Unlock()
-	past := share.Past{Kept: kept}
-	for _, o := range process.Overrides() {
-		if !slices.ContainsFunc(kept, func(k override.Override) bool { return k.Equal(&o) }) {
-			past.Decided = append(past.Decided, o)
-		}
-	}
-	if s.hearing != nil {
-		past.Share, s.hearing.over = s.hearing.share, true
+	past := s.past()
+	if s.place == nil {
+		s.hearing = nil
+		s.now.Store(nil)
+		return
 	}
 	s.hearing = &hearing{registry: process}
 	s.hearing.share = share.Open(s.place.Config, past, s.hearing, log)
 	var opened sites = s.hearing.share
 	s.now.Store(&opened)
+}
+
+// past ends the hearing, and is what a new place has to know of the time before.
+func (s *sharing) past() (past share.Past) {
+	if s.hearing != nil {
+		s.hearing.over, past.Share = true, s.hearing.share
+		if s.hearing.heard {
+			s.known = process.Overrides()
+		}
+	}
+	for _, o := range process.Overrides() {
+		if slices.ContainsFunc(s.known, func(k override.Override) bool { return k.Equal(&o) }) {
+			past.Known = append(past.Known, o)
+		} else {
+			past.Decided = append(past.Decided, o)
+		}
+	}
+	return past
 }
 
 // ballot is where votes are cast; nil: there is but this site.
@@ -119,6 +134,7 @@ func (h *hearing) Decided(all func() []override.Override) {
 	if h.over {
 		return
 	}
+	h.heard = true
 	before, now := h.overrides.Load(), all()
 	after := new(override.Table).With(now...)
 	for _, o := range now {

@@ -11,12 +11,14 @@ import (
 
 // decisions are what operators have decided, at whatever site. Like a tally it has no clock and no socket.
 type decisions struct {
-	table   map[id]entry   // as etcd has it
-	pending map[id]*write  // what is to be in its place
-	nonces  map[id]string  // of the members that have been let back, the last time
-	lets    map[id]letBack // what is to be written of these
-	past    Past           // until all has been read once
-	joined  bool           // that is so
+	table   map[id]entry        // as etcd has it
+	pending map[id]*write       // what is to be in its place
+	nonces  map[id]string       // of the members that have been let back, the last time
+	lets    map[id]letBack      // what is to be written of these
+	joined  bool                // all has been read once
+	follows bool                // the one before had: what it has not heard of is new
+	brought []override.Override // see [Past]; until joined
+	known   []override.Override
 	ignored uint64
 
 	// What has changed since it was asked last.
@@ -62,6 +64,9 @@ func (d *decisions) carry(before *decisions) {
 	}
 	maps.Copy(d.lets, before.lets)
 	maps.Copy(d.nonces, before.nonces)
+	maps.Copy(d.table, before.table) // what was heard is known still
+	d.back, before.back = before.back, nil
+	d.follows = before.joined || before.follows
 }
 
 // over takes that the time of an override is over. What has been decided in its place meanwhile stays, be it that we hear
@@ -133,7 +138,7 @@ func (d *decisions) letBack(word string, value []byte) {
 		return
 	}
 	d.nonces[about] = l.Nonce
-	if d.joined {
+	if d.joined || d.follows {
 		d.back = append(d.back, l)
 	}
 }
@@ -158,14 +163,7 @@ func (d *decisions) loaded(overrides, lets map[string][]byte, revision int64, se
 	for word, value := range lets {
 		d.letBack(word, value)
 	}
-	switch {
-	case !d.joined:
-		d.bring(d.past.Decided)
-		if len(overrides) == 0 && d.past.alone {
-			d.bring(d.past.Kept)
-		}
-		d.past = Past{}
-	case setBack:
+	if setBack && d.joined {
 		clear(d.pending)
 		for about := range d.table {
 			d.pending[about] = &write{at: now}
@@ -178,7 +176,7 @@ func (d *decisions) loaded(overrides, lets map[string][]byte, revision int64, se
 				d.pending[about] = &write{at: now, override: &o}
 			}
 		}
-	default: // what could not be written, or was and nobody told us, gives way to what was decided after it
+	} else { // what could not be written, or was and nobody told us, gives way to what was decided after it
 		for about, w := range d.pending {
 			if there, ok := d.table[about]; ok && w.revision == 0 && there.Since.After(w.at) {
 				delete(d.pending, about)
@@ -189,20 +187,18 @@ func (d *decisions) loaded(overrides, lets map[string][]byte, revision int64, se
 	d.joined, d.changed = true, true
 }
 
-// arrives takes in which group we are, before all is read for the first time, and whether nobody has been there so far.
-func (d *decisions) arrives(group string, alone bool) {
-	if d.past.known == group {
-		d.past.Decided = nil // it was told then
+// bring has the overrides be written of which etcd does not know, once all is read: those that nobody knows, and, where
+// there has never been a site, all.
+func (d *decisions) bring(used bool, now time.Time) {
+	ours := d.brought
+	if !used && len(d.table) == 0 {
+		ours = append(slices.Clip(ours), d.known...)
 	}
-	d.past.alone = alone
-}
-
-// bring has overrides be written of which etcd does not know.
-func (d *decisions) bring(some []override.Override) {
-	for _, o := range some {
+	d.brought, d.known = nil, nil
+	for _, o := range ours {
 		about := targetID(o.Target)
 		there, ok := d.table[about]
-		if d.pending[about] == nil && (!ok || o.Since.After(there.Since)) {
+		if d.pending[about] == nil && (!ok || o.Since.After(there.Since)) && (o.Until.IsZero() || o.Until.After(now)) {
 			d.pending[about] = &write{at: o.Since, override: &o}
 		}
 	}

@@ -248,65 +248,91 @@ func TestDecisionsOutOfTouch(t *testing.T) {
 		"theirs is later than a clear": {20, true, 0},
 		"theirs is what ours clears":   {5, true, 1},
 	} {
-		d := newDecisions()
-		d.loaded(nil, nil, 10, false, at(0))
-		if ours.Since = at(10); tc.clear {
-			d.put(ours.Target, nil, at(10))
-		} else {
-			d.put(ours.Target, &ours, at(10))
-		}
-		theirs := drain("192.0.2.1")
-		theirs.Reason, theirs.Since = "theirs", at(tc.theirs)
-		d.loaded(map[string][]byte{targetID(theirs.Target).String(): []byte(decisionOf(theirs, at(0)))}, nil, 30, false, at(30))
-		overrides, _ := d.next()
-		if all := d.all(); len(overrides) != tc.writes || tc.writes == 0 && (len(all) != 1 || all[0].Reason != "theirs") {
-			t.Errorf("%s: %d to write, want %d; %v in force", name, len(overrides), tc.writes, all)
+		for _, joined := range []bool{true, false} {
+			d := newDecisions()
+			if joined { // else etcd has been away from the start
+				d.loaded(nil, nil, 10, false, at(0))
+			}
+			if ours.Since = at(10); tc.clear {
+				d.put(ours.Target, nil, at(10))
+			} else {
+				d.put(ours.Target, &ours, at(10))
+			}
+			theirs := drain("192.0.2.1")
+			theirs.Reason, theirs.Since = "theirs", at(tc.theirs)
+			d.loaded(map[string][]byte{targetID(theirs.Target).String(): []byte(decisionOf(theirs, at(0)))}, nil, 30, false, at(30))
+			overrides, _ := d.next()
+			if all := d.all(); len(overrides) != tc.writes || tc.writes == 0 && (len(all) != 1 || all[0].Reason != "theirs") {
+				t.Errorf("%s, joined %t: %d to write, want %d; %v in force", name, joined, len(overrides), tc.writes, all)
+			}
 		}
 	}
 }
 
-// Who comes to the others tells them what was decided here since the process began. What is older they know better, unless
-// there is nobody who could.
+// Who comes to the others tells them what nobody knows but it. What somebody has known they know better, unless there has
+// never been anybody.
 func TestDecisionsThatAreBrought(t *testing.T) {
+	over := drain("192.0.2.5")
+	over.Until = at(-1)
 	for name, tc := range map[string]struct {
 		there string
-		group string // who knows what was decided
-		alone bool
+		used  bool
 		want  string
 	}{
-		"others are there":                  {"192.0.2.3", "", false, "192.0.2.1 192.0.2.3"},
-		"others have cleared all":           {"", "", false, "192.0.2.1"},
-		"nobody has ever been there":        {"", "", true, "192.0.2.1 192.0.2.2"},
-		"the same etcd, said in other ways": {"192.0.2.3", "here", false, "192.0.2.3 192.0.2.4"},
-		"another etcd":                      {"192.0.2.3", "there", false, "192.0.2.1 192.0.2.3 192.0.2.4"},
+		"others are there":           {"192.0.2.3", true, "192.0.2.1 192.0.2.3 192.0.2.4"},
+		"others have cleared all":    {"", true, "192.0.2.1 192.0.2.4"},
+		"nobody has ever been there": {"", false, "192.0.2.1 192.0.2.2 192.0.2.4"},
 	} {
+		before := newDecisions()
+		before.loaded(etcdWith("192.0.2.6"), nil, 1, false, start)
+		unwritten := drain("192.0.2.4")
+		before.put(unwritten.Target, &unwritten, start)
 		d := newDecisions()
-		d.past = Past{Decided: []override.Override{drain("192.0.2.1")}, Kept: []override.Override{drain("192.0.2.2")}, known: tc.group}
-		if tc.group != "" {
-			before := newDecisions()
-			before.loaded(etcdWith("192.0.2.1"), nil, 1, false, start)
-			unwritten := drain("192.0.2.4")
-			before.put(unwritten.Target, &unwritten, start)
-			d.carry(before)
-		}
-		d.arrives("here", tc.alone)
-		d.loaded(etcdWith(strings.Fields(tc.there)...), nil, 10, false, start)
-		if got := d.words(); got != tc.want {
-			t.Errorf("%s: %q, want %q", name, got, tc.want)
-		}
-		d.loaded(etcdWith(), nil, 20, false, start)
-		if d.past.Decided != nil || d.past.Kept != nil {
-			t.Errorf("%s: it is brought again", name)
+		d.carry(before)
+		d.brought, d.known = []override.Override{drain("192.0.2.1"), over}, []override.Override{drain("192.0.2.2")}
+		for range 2 {
+			d.loaded(etcdWith(strings.Fields(tc.there)...), nil, 10, false, start)
+			d.bring(tc.used, start)
+			if got := d.words(); got != tc.want {
+				t.Errorf("%s: %q, want %q", name, got, tc.want)
+			}
+			clear(d.pending)
+			tc.want = tc.there // and not once more
 		}
 	}
 	for since, want := range map[float64]string{5: "etcd's", 20: "ours"} {
 		theirs, ours := drain("192.0.2.1"), drain("192.0.2.1")
 		theirs.Since, theirs.Reason, ours.Since, ours.Reason = at(10), "etcd's", at(since), "ours"
 		d := newDecisions()
-		d.past.Decided = []override.Override{ours}
+		d.brought = []override.Override{ours}
 		d.loaded(map[string][]byte{targetID(theirs.Target).String(): []byte(decisionOf(theirs, at(10)))}, nil, 10, false, start)
+		d.bring(true, start)
 		if got := d.all(); len(got) != 1 || got[0].Reason != want {
 			t.Errorf("of two for one target %v is in force, want %s", got, want)
 		}
+	}
+}
+
+// A place that takes over knows what was heard, and hears what has happened since.
+func TestDecisionsOfAPlaceBefore(t *testing.T) {
+	before, d := newDecisions(), newDecisions()
+	word, value := letWith("a")
+	before.loaded(nil, map[string][]byte{word: value}, 1, false, at(0))
+	theirs := drain("192.0.2.1") // by a clock that is an hour behind
+	theirs.Since, theirs.Until = at(-3600), at(-3000)
+	decided := []byte(decisionOf(theirs, at(-3600)))
+	about := targetID(theirs.Target).String()
+	before.decided(about, decided, at(0))
+	d.carry(before)
+	d.loaded(map[string][]byte{about: decided}, map[string][]byte{word: value}, 2, false, at(10))
+	if got := d.all(); len(got) != 1 || !got[0].Until.Equal(at(600)) || len(d.back) != 0 {
+		t.Errorf("in force is %v, let back %v", got, d.back)
+	}
+	d = newDecisions()
+	d.carry(before)
+	_, value = letWith("b")
+	d.loaded(nil, map[string][]byte{word: value}, 2, false, at(10))
+	if len(d.back) != 1 {
+		t.Errorf("what was let back in between is not heard: %v", d.back)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -56,6 +57,18 @@ const (
 	// page is how many keys are read at a time.
 	page = 1000
 )
+
+// etcd is what tells one that was set back to an earlier state: what all members agree on only grows.
+type etcd struct {
+	cluster  uint64 // its own name for itself; 0: it was never seen
+	term     uint64 // counts its leaders
+	revision int64
+}
+
+// isBefore says whether what a member says, having asked the others, is of an earlier state.
+func (e etcd) isBefore(h *etcdserverpb.ResponseHeader) bool {
+	return e.cluster != 0 && (h.GetClusterId() != e.cluster || h.GetRaftTerm() < e.term || h.GetRevision() < e.revision)
+}
 
 // trouble is what keeps connections from being made, or from lasting.
 type trouble struct {
@@ -189,21 +202,24 @@ func (s *Share) leave(c *clientv3.Client) {
 
 // load reads all that etcd has, at one revision, which it returns.
 func (s *Share) load(ctx context.Context, c *clientv3.Client) (int64, error) {
-	var revision int64
-	var cluster uint64
+	var is etcd
+	var before bool
 	end := clientv3.GetPrefixRangeEnd(s.config.Prefix)
 	others, unknown := newTally(), uint64(0)
-	beat, votes := "", make(map[string]string)
+	beat, votes, used := "", make(map[string]string), false
 	overrides, lets := make(map[string][]byte), make(map[string][]byte)
 	for from := s.config.Prefix; ; {
 		call, cancel := context.WithTimeout(ctx, patience)
-		r, err := c.Get(call, from, clientv3.WithRange(end), clientv3.WithRev(revision), clientv3.WithLimit(page))
+		r, err := c.Get(call, from, clientv3.WithRange(end), clientv3.WithRev(is.revision), clientv3.WithLimit(page))
 		cancel()
 		if err != nil {
 			return 0, err
 		}
-		if revision == 0 {
-			revision, cluster = r.Header.GetRevision(), r.Header.GetClusterId()
+		if is.cluster == 0 {
+			is = etcd{r.Header.GetClusterId(), r.Header.GetRaftTerm(), r.Header.GetRevision()}
+			s.mu.Lock()
+			before = s.etcd.isBefore(r.Header)
+			s.mu.Unlock()
 		}
 		for _, kv := range r.Kvs {
 			switch folder, site, word := s.split(kv.GetKey()); {
@@ -219,6 +235,8 @@ func (s *Share) load(ctx context.Context, c *clientv3.Client) (int64, error) {
 				overrides[word] = kv.GetValue()
 			case folder == inLetback:
 				lets[word] = kv.GetValue()
+			case folder == inUse:
+				used = true
 			default:
 				unknown++
 			}
@@ -232,22 +250,21 @@ func (s *Share) load(ctx context.Context, c *clientv3.Client) (int64, error) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	alone := beat == "" && len(others.sites) == 0
-	earlier := s.roll.loaded(beat, votes, revision, now)
-	setBack := earlier || others.earlier(s.tally) || revision < s.revision || s.cluster != 0 && cluster != s.cluster
+	earlier := s.roll.loaded(beat, votes, is.revision, now)
+	setBack := before || earlier || others.earlier(s.tally)
 	if setBack {
 		s.log.Warningf("etcd was set back to an earlier state: what this site has said, and what it knows to be decided, is written anew")
 	}
-	s.revision, s.cluster = revision, cluster
+	s.etcd = is
 	s.stats.Ignored += unknown
 	others.eager = !s.settled
-	others.follow(s.tally, now, setBack || s.decisions.past.Share != nil)
-	s.tally = others
-	s.decisions.arrives(s.group(cluster), alone)
-	s.decisions.loaded(overrides, lets, revision, setBack, now)
+	others.follow(s.tally, now, setBack || s.replaces)
+	s.tally, s.replaces = others, false
+	s.decisions.loaded(overrides, lets, is.revision, setBack, now)
+	s.decisions.bring(used, now)
 	s.refusal()
 	signal(s.told)
-	return revision, nil
+	return is.revision, nil
 }
 
 // split takes a key apart. Of what is none of ours the folder is empty.
@@ -255,7 +272,7 @@ func (s *Share) split(key []byte) (folder, site, word string) {
 	rest := strings.TrimPrefix(string(key), s.config.Prefix)
 	folder, word, _ = strings.Cut(rest, "/")
 	switch folder += "/"; folder {
-	case inOverrides, inLetback:
+	case inUse, inOverrides, inLetback:
 		return folder, "", word
 	case inSites:
 		site, word = word, ""
@@ -337,11 +354,12 @@ func (s *Share) apply(events []*clientv3.Event) {
 			s.decisions.decided(word, value, now)
 		case folder == inLetback:
 			s.decisions.letBack(word, value)
+		case folder == inUse: // which is of use to who comes later
 		default:
 			s.stats.Ignored++
 		}
 	}
-	s.revision = max(s.revision, events[0].GetKv().GetModRevision())
+	s.etcd.revision = max(s.etcd.revision, events[0].GetKv().GetModRevision())
 	s.decisions.reached(events[0].GetKv().GetModRevision())
 }
 
@@ -363,6 +381,9 @@ func (s *Share) refusal() {
 
 // errOther is that a transaction was not the next.
 var errOther = errors.New("the heartbeat of our site is not the one that was written last")
+
+// errSetBack is that etcd knows less than it did.
+var errSetBack = errors.New("etcd was set back to an earlier state")
 
 // write writes what is due, until something goes wrong.
 func (s *Share) write(ctx context.Context, c *clientv3.Client) error {
@@ -439,7 +460,7 @@ func (s *Share) writeVotes(ctx context.Context, c *clientv3.Client, kept *<-chan
 	at, votes := s.config.Prefix+inSites+s.config.Site, s.config.Prefix+inVotes+s.config.Site+"/"
 	puts := []clientv3.Op{clientv3.OpPut(at, b.beat, clientv3.WithLease(s.lease))}
 	if b.sweep {
-		puts = append(puts, clientv3.OpDelete(votes, clientv3.WithPrefix()))
+		puts = append(puts, clientv3.OpDelete(votes, clientv3.WithPrefix()), clientv3.OpPut(s.config.Prefix+inUse, text(format)))
 	}
 	for about, value := range b.puts {
 		puts = append(puts, clientv3.OpPut(votes+about.String(), value, clientv3.WithLease(s.lease)))
@@ -468,18 +489,24 @@ func (s *Share) writeVotes(ctx context.Context, c *clientv3.Client, kept *<-chan
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.wrote(len(puts), r.Header, now.Sub(began)); err != nil {
+		return false, err
+	}
 	s.roll.done(b, r.Header.GetRevision(), now)
 	s.refusal()
-	s.wrote(len(puts), r.Header.GetRevision(), now.Sub(began))
 	return b.sweep || len(puts) == ops, nil
 }
 
-// wrote counts a transaction.
-func (s *Share) wrote(keys int, revision int64, took time.Duration) {
+// wrote counts a transaction. It is an error that etcd was set back before it: a watch would wait for what is to come.
+func (s *Share) wrote(keys int, h *etcdserverpb.ResponseHeader, took time.Duration) error {
+	if s.etcd.isBefore(h) {
+		return errSetBack
+	}
 	s.stats.Batches++
 	s.stats.Writes += uint64(keys) // #nosec G115 -- a length
 	s.stats.Latency = took
-	s.revision = max(s.revision, revision)
+	s.etcd = etcd{h.GetClusterId(), h.GetRaftTerm(), max(s.etcd.revision, h.GetRevision())}
+	return nil
 }
 
 // writeDecisions writes what operators have decided here.
@@ -517,8 +544,12 @@ func (s *Share) writeDecisions(ctx context.Context, c *clientv3.Client) error {
 			return err
 		}
 		s.mu.Lock()
-		s.decisions.done(overrides, lets, r.Header.GetRevision())
-		s.wrote(len(puts), r.Header.GetRevision(), time.Since(began))
+		if err = s.wrote(len(puts), r.Header, time.Since(began)); err == nil {
+			s.decisions.done(overrides, lets, r.Header.GetRevision())
+		}
 		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
 	}
 }

@@ -8,7 +8,6 @@ package share
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -42,11 +41,8 @@ type Heard interface {
 // Past is what was before a Share. The zero value is nothing.
 type Past struct {
 	Share   *Share              // whose place it takes, and that is closed then; nil: there was none
-	Decided []override.Override // in force here, of which the other sites may not know
-	Kept    []override.Override // in force here, from before this process began; the other sites may have ended them since
-
-	known string // what knows of Decided: a prefix, and etcd's own name for itself
-	alone bool   // nobody has been there yet
+	Decided []override.Override // in force here, of which no other site knows
+	Known   []override.Override // in force here as other sites, or a process before this one, knew them: they may have ended since
 }
 
 // Logger is where a Share says what people have to know.
@@ -91,12 +87,12 @@ type Share struct {
 
 	mu        sync.RWMutex // guards all of these, and is never held over a call to etcd or to heard
 	settled   bool         // what the others say is known, and heard knows it
+	replaces  bool         // until etcd has been read once: the tally is that of the one before
 	tally     *tally
 	roll      *roll
 	decisions *decisions
 	stats     Stats
-	revision  int64  // the latest that etcd is known to have had
-	cluster   uint64 // etcd's own name for itself
+	etcd      etcd // as it was last seen
 
 	// These are the connection's alone.
 	lease   clientv3.LeaseID // that all keys of our site hang on; 0: none
@@ -138,13 +134,10 @@ func (s *Share) follow(past Past) {
 		if s.settled = before.settled; s.settled {
 			close(s.ready)
 		}
-		past.known = before.group(before.cluster)
+		s.replaces = true
 	}
-	s.decisions.past = past
+	s.decisions.known, s.decisions.brought = past.Known, past.Decided
 }
-
-// group is what has the decisions of our sites: a prefix in one etcd.
-func (s *Share) group(cluster uint64) string { return fmt.Sprint(s.config.Prefix, " ", cluster) }
 
 // Ready is closed when it is known what the other sites say, or that there are none. While etcd has never been reached it
 // is not.

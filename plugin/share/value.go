@@ -19,6 +19,7 @@ import (
 //
 //	sites/SITE         beat, the heartbeat of a site
 //	votes/SITE/ID      ballot, one vote of it
+//	used/              that there has been a site, ever: what it has not is no longer decided
 //	overrides/ID       decision
 //	letback/ID         letBack
 //
@@ -26,6 +27,7 @@ import (
 const (
 	inSites     = "sites/"
 	inVotes     = "votes/"
+	inUse       = "used/"
 	inOverrides = "overrides/"
 	inLetback   = "letback/"
 )
@@ -153,9 +155,9 @@ func (d *decision) heard(now time.Time) override.Override {
 	if d.Left <= 0 || d.Left > math.MaxInt32 {
 		return o
 	}
-	off := now.Add(time.Duration(d.Left * float64(time.Second))).Sub(o.Until)
-	if off.Abs() > apart {
-		o.Since, o.Until = o.Since.Add(off), now.Add(time.Duration(d.Left*float64(time.Second)))
+	until := now.Add(time.Duration(d.Left * float64(time.Second)))
+	if off := until.Sub(o.Until); off.Abs() > apart {
+		o.Since, o.Until = o.Since.Add(off), until
 	}
 	return o
 }

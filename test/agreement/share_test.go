@@ -165,7 +165,7 @@ func TestPlaceIsTaken(t *testing.T) {
 			iad.Clear(o.Target) // as fra is about to go
 			eventually(t, 5*time.Second, "it is cleared", func() bool { return iad.decisions() == "" })
 
-			next := follow(t, share.Config{Endpoints: endpoints(etcd), Site: "fra", Prefix: prefix}, share.Past{Share: fra.Share, Decided: []override.Override{o}})
+			next := follow(t, share.Config{Endpoints: endpoints(etcd), Site: "fra", Prefix: prefix}, share.Past{Share: fra.Share, Known: []override.Override{o}})
 			if !isClosed(next.Ready()) {
 				t.Error("the new place has to wait for what the one before knew")
 			}
