@@ -270,11 +270,11 @@ func killed(l *lab, r *report) error {
 // deaf hears nothing, and keeps what is logged to itself.
 type deaf struct{}
 
-func (deaf) Voted([]share.Key)           {}
-func (deaf) Decided([]override.Override) {}
-func (deaf) LetBack(string, string)      {}
-func (deaf) Infof(string, ...any)        {}
-func (deaf) Warningf(string, ...any)     {}
+func (deaf) Voted([]share.Key)                  {}
+func (deaf) Decided(func() []override.Override) {}
+func (deaf) LetBack(string, string)             {}
+func (deaf) Infof(string, ...any)               {}
+func (deaf) Warningf(string, ...any)            {}
 
 func liar(l *lab, r *report) error {
 	r.everybody("1 2")
@@ -309,9 +309,9 @@ func liar(l *lab, r *report) error {
 			s.Cast(k, quorum.Vote{Status: status, Why: "a lie"})
 		}
 	}
-	stranger := share.Open(share.Config{Endpoints: l.endpoints(), Site: "liar"}, deaf{}, deaf{})
+	stranger := share.Open(share.Config{Endpoints: l.endpoints(), Site: "liar"}, share.Past{}, deaf{}, deaf{})
 	defer stranger.Close()
-	impostor := share.Open(share.Config{Endpoints: l.endpoints(), Site: "fra"}, deaf{}, deaf{})
+	impostor := share.Open(share.Config{Endpoints: l.endpoints(), Site: "fra"}, share.Past{}, deaf{}, deaf{})
 	defer impostor.Close()
 	cast(stranger, monitor.Down)
 	cast(impostor, monitor.Down)
