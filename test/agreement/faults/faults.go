@@ -519,15 +519,15 @@ func (l *lab) decided(what, answer string) error {
 	return err
 }
 
-// again starts etcd, and waits until all sites are in touch over it.
-func (l *lab) again() error {
+// again starts etcd, which is at a revision, and waits until all sites are in touch over it.
+func (l *lab) again(revision int64) error {
 	if err := l.startEtcd(); err != nil {
 		return err
 	}
 	if _, err := l.leader(); err != nil {
 		return err
 	}
-	_, err := await(30*time.Second, "all are in touch, and write", func() bool { return l.inTouch() && l.writes() })
+	_, err := await(30*time.Second, "all are in touch, and write", func() bool { return l.inTouch() && l.writes(revision) })
 	return err
 }
 
@@ -547,14 +547,14 @@ func (l *lab) read(folder string) *clientv3.GetResponse {
 	return answer
 }
 
-// writes says whether etcd has a new beat of each site.
-func (l *lab) writes() bool {
+// writes says whether etcd has a heartbeat of each site that is later than a revision.
+func (l *lab) writes(revision int64) bool {
 	answer := l.read("sites/")
 	if answer == nil {
 		return false
 	}
 	for _, kv := range answer.Kvs {
-		if kv.GetVersion() < 2 {
+		if kv.GetModRevision() <= revision {
 			return false
 		}
 	}
@@ -577,11 +577,8 @@ func setBack(l *lab, r *report) error {
 	if err := l.decided("a member is drained", "2"); err != nil {
 		return err
 	}
-	l.stopEtcd()
-	if err := l.copyEtcd("etcd", "snapshot"); err != nil {
-		return err
-	}
-	if err := l.again(); err != nil {
+	saved, err := l.saveEtcd()
+	if err != nil {
 		return err
 	}
 	if err := l.override(0, 0, ""); err != nil {
@@ -597,14 +594,14 @@ func setBack(l *lab, r *report) error {
 		return err
 	}
 	l.stopEtcd()
-	if err := l.copyEtcd("snapshot", "etcd"); err != nil {
+	if err := l.restoreEtcd(); err != nil {
 		return err
 	}
 	begin := time.Now()
-	if err := l.again(); err != nil {
+	if err := l.again(saved); err != nil {
 		return err
 	}
-	r.note("all are in touch %s after the start of the etcd that has been set back; what was decided since is decided", seconds(time.Since(begin)))
+	r.note("all are in touch %s after the start of an etcd restored from an older snapshot; what was decided since is decided", seconds(time.Since(begin)))
 	return l.cleared()
 }
 
@@ -621,7 +618,7 @@ func wiped(l *lab, r *report) error {
 		return err
 	}
 	begin := time.Now()
-	if err := l.again(); err != nil {
+	if err := l.again(0); err != nil {
 		return err
 	}
 	r.note("all are in touch %s after the start of an empty etcd; what was decided is decided", seconds(time.Since(begin)))
