@@ -2,18 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/monitor"
-	"github.com/coredns-failover/failover/plugin/override"
-	"github.com/coredns-failover/failover/plugin/quorum"
 	"github.com/coredns-failover/failover/plugin/share"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -38,14 +33,17 @@ func (r *report) note(format string, args ...any) {
 // everybody takes this course.
 func (r *report) everybody(course string) { r.courses = [sites]string{course, course, course} }
 
-// lanes are the faults. Each lane has a lab of its own, and they are made at once.
-func lanes(gone time.Duration) [][]fault {
-	return [][]fault{{
+// lane is faults that are made one after the other, in a lab that no other lane has.
+type lane []fault
+
+// lanes are all faults, in lanes that take about as long.
+func lanes(gone time.Duration) []lane {
+	return []lane{{
 		{"a member is dead for one site", deadForOne},
 		{"a member is dead for two sites", deadForTwo},
 		{"a site sees nobody", blind},
 		{"a site is killed", killed},
-		{"a site lies", liar},
+		{"a site lies", lies},
 		{"etcd is compacted", compacted},
 		{"etcd is set back", setBack},
 		{"etcd is lost", wiped},
@@ -127,6 +125,22 @@ func (l *lab) sees(site, member int, status string) error {
 	return err
 }
 
+// lose has a member be dead for a site, and waits until the site says so.
+func (l *lab) lose(site, member int) error {
+	if err := l.cut(site, both, l.member(member)); err != nil {
+		return err
+	}
+	return l.sees(site, member, "down")
+}
+
+// find ends that.
+func (l *lab) find(site, member int) error {
+	if err := l.heal(site, l.member(member)); err != nil {
+		return err
+	}
+	return l.sees(site, member, "up")
+}
+
 // prompt is how long it may take from the deciding vote until all who are in touch answer accordingly. While etcd elects
 // a leader a site may know its own vote for longer before the others can.
 const (
@@ -182,18 +196,12 @@ func (l *lab) decider(last bool, member int, status string, some ...int) func() 
 func deadForOne(l *lab, r *report) error {
 	r.everybody("1 2")
 	begin := time.Now()
-	if err := l.cut(0, both, l.member(0)); err != nil {
-		return err
-	}
-	if err := l.sees(0, 0, "down"); err != nil {
+	if err := l.lose(0, 0); err != nil {
 		return err
 	}
 	r.note("fra has it down after %s; no answer changes anywhere", seconds(time.Since(begin)))
 	time.Sleep(2 * time.Second)
-	if err := l.heal(0, l.member(0)); err != nil {
-		return err
-	}
-	return l.sees(0, 0, "up")
+	return l.find(0, 0)
 }
 
 func deadForTwo(l *lab, r *report) error {
@@ -216,10 +224,7 @@ func deadForTwo(l *lab, r *report) error {
 	if err := l.agree(r, "up", "1 2", begin, l.decider(false, 0, "up", 0, 1), 0, 1, 2); err != nil {
 		return err
 	}
-	if err := l.heal(1, l.member(0)); err != nil {
-		return err
-	}
-	return l.sees(1, 0, "up")
+	return l.find(1, 0)
 }
 
 func blind(l *lab, r *report) error {
@@ -267,177 +272,11 @@ func killed(l *lab, r *report) error {
 	return nil
 }
 
-// deaf hears nothing, and keeps what is logged to itself.
-type deaf struct{}
-
-func (deaf) Voted([]share.Key)                  {}
-func (deaf) Decided(func() []override.Override) {}
-func (deaf) LetBack(string, string)             {}
-func (deaf) Infof(string, ...any)               {}
-func (deaf) Warningf(string, ...any)            {}
-
-func liar(l *lab, r *report) error {
-	r.everybody("1 2")
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	c, err := client(l.endpoints()...)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	answer, err := c.Get(ctx, share.DefaultPrefix+"votes/fra/", clientv3.WithPrefix())
-	if err != nil {
-		return err
-	}
-	var keys []share.Key
-	for _, kv := range answer.Kvs {
-		var v struct{ Question, Target string }
-		if err := json.Unmarshal(kv.GetValue(), &v); err != nil {
-			return err
-		}
-		target, err := netip.ParseAddrPort(v.Target)
-		if err != nil {
-			return err
-		}
-		keys = append(keys, share.Key{Question: v.Question, Target: target})
-	}
-	if len(keys) != members {
-		return fmt.Errorf("fra votes on %d members, want %d", len(keys), members)
-	}
-	cast := func(s *share.Share, status monitor.Status) {
-		for _, k := range keys {
-			s.Cast(k, quorum.Vote{Status: status, Why: "a lie"})
-		}
-	}
-	stranger := share.Open(share.Config{Endpoints: l.endpoints(), Site: "liar"}, share.Past{}, deaf{}, deaf{})
-	defer stranger.Close()
-	impostor := share.Open(share.Config{Endpoints: l.endpoints(), Site: "fra"}, share.Past{}, deaf{}, deaf{})
-	defer impostor.Close()
-	cast(stranger, monitor.Down)
-	cast(impostor, monitor.Down)
-	if _, err := await(10*time.Second, "the votes of the liar count", func() bool {
-		return strings.Contains(l.metrics(0), `site_fresh{site="liar"} 1`) && strings.Contains(l.metrics(0), `site_votes{site="liar"} 3`)
-	}); err != nil {
-		return err
-	}
-	if _, err := await(5*time.Second, "a second fra is refused", func() bool { return impostor.Stats().Refused != "" }); err != nil {
-		return err
-	}
-	time.Sleep(time.Second)
-	for n := range 60 {
-		cast(stranger, []monitor.Status{monitor.Up, monitor.Down}[n%2])
-		for _, folder := range []string{"votes/liar/", "votes/nrt/", "sites/liar/", "overrides/", "letback/", ""} {
-			if _, err := c.Put(ctx, fmt.Sprint(share.DefaultPrefix, folder, "junk", n), "junk"); err != nil {
-				return err
-			}
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	for line := range strings.SplitSeq(l.metrics(0), "\n") {
-		if n, ok := strings.CutPrefix(line, "coredns_failover_share_ignored_total "); ok {
-			r.note("one of four that has all down, and changes its mind 20 times a second, changes nothing; %s keys are ignored as junk", n)
-		}
-	}
-	r.note("a second fra is refused")
-	for n := range 60 {
-		for _, folder := range []string{"votes/liar/", "votes/nrt/", "sites/liar/", "overrides/", "letback/", ""} {
-			if _, err := c.Delete(ctx, fmt.Sprint(share.DefaultPrefix, folder, "junk", n)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// cutOff cuts the site of a follower or of the leader off from the other sites, and has a member be dead for it alone.
-func cutOff(d direction, leads bool) func(l *lab, r *report) error {
-	return func(l *lab, r *report) error {
-		site, err := l.leader()
-		if err != nil {
-			return err
-		}
-		if !leads {
-			site = (site + 1) % sites
-		}
-		rest := []int{(site + 1) % sites, (site + 2) % sites}
-		r.everybody("1 2")
-		r.courses[site] = "1 2, 2, 1 2"
-		if err := l.cut(site, both, l.member(0)); err != nil {
-			return err
-		}
-		if err := l.sees(site, 0, "down"); err != nil {
-			return err
-		}
-		begin := time.Now()
-		if err := l.cut(site, d, l.others(site)...); err != nil {
-			return err
-		}
-		if d == both { // the others go on without it
-			r.courses[rest[0]], r.courses[rest[1]] = "1 2, 1, 1 2", "1 2, 1, 1 2"
-			for _, i := range rest {
-				if err := l.cut(i, both, l.member(1)); err != nil {
-					return err
-				}
-			}
-			if err := l.agree(r, "a member dies for the others", "1", begin, l.decider(true, 1, "down", rest...), rest...); err != nil {
-				return err
-			}
-			healed := time.Now()
-			for _, i := range rest {
-				if err := l.heal(i, l.member(1)); err != nil {
-					return err
-				}
-			}
-			// The vote of the one that is cut off is that it is up, and has still some seconds to count.
-			if err := l.agree(r, "and is back", "1 2", healed, l.decider(false, 1, "up", rest...), rest...); err != nil {
-				return err
-			}
-		}
-		if _, err := await(20*time.Second, "the one that is cut off goes by its own eyes", func() bool {
-			_, ok := l.replicas[site].since("2", begin)
-			return ok
-		}); err != nil {
-			return err
-		}
-		at, _ := l.replicas[site].since("2", begin)
-		r.note("%s, cut off, goes by its own eyes after %s", names[site], seconds(at.Sub(begin)))
-		if _, err := await(20*time.Second, "the others no longer count it", func() bool {
-			return l.inTouch(rest...) && !strings.Contains(l.metrics(rest[0]), fmt.Sprintf("site_fresh{site=%q} 1", names[site]))
-		}); err != nil {
-			return err
-		}
-		time.Sleep(time.Second)
-		begin = time.Now()
-		if err := l.heal(site, l.others(site)...); err != nil {
-			return err
-		}
-		if _, err := await(30*time.Second, "it goes by the others again", func() bool {
-			_, ok := l.replicas[site].since("1 2", begin)
-			return ok
-		}); err != nil {
-			return err
-		}
-		at, _ = l.replicas[site].since("1 2", begin)
-		if _, err := await(30*time.Second, "all are in touch", func() bool { return l.inTouch() }); err != nil {
-			return err
-		}
-		r.note("when that is over, it goes by the others again after %s, and all are in touch after %s", seconds(at.Sub(begin)), seconds(time.Since(begin)))
-		time.Sleep(2 * time.Second)
-		if err := l.heal(site, l.member(0)); err != nil {
-			return err
-		}
-		return l.sees(site, 0, "up")
-	}
-}
-
 func etcdGone(gone time.Duration) func(l *lab, r *report) error {
 	return func(l *lab, r *report) error {
 		r.everybody("1 2")
 		r.courses[0] = "1 2, 2, 1 2"
-		if err := l.cut(0, both, l.member(0)); err != nil {
-			return err
-		}
-		if err := l.sees(0, 0, "down"); err != nil {
+		if err := l.lose(0, 0); err != nil {
 			return err
 		}
 		begin := time.Now()
@@ -464,10 +303,7 @@ func etcdGone(gone time.Duration) func(l *lab, r *report) error {
 			return err
 		}
 		time.Sleep(2 * time.Second)
-		if err := l.heal(0, l.member(0)); err != nil {
-			return err
-		}
-		return l.sees(0, 0, "up")
+		return l.find(0, 0)
 	}
 }
 

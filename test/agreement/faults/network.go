@@ -92,12 +92,7 @@ func (l *lab) heal(site int, others ...string) error {
 
 // filter has the rules of a site be in force, all at once.
 func (l *lab) filter(site int) error {
-	script := "flush table inet faults\n"
-	var scriptSb96 strings.Builder
-	for _, rule := range l.rules[site] {
-		scriptSb96.WriteString("add rule inet faults " + rule + "\n")
-	}
-	script += scriptSb96.String()
+	script := strings.Join(append([]string{"flush table inet faults"}, l.rules[site]...), "\nadd rule inet faults ") + "\n"
 	cmd := exec.Command("ip", "netns", "exec", l.space(names[site]), "nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(script)
 	if text, err := cmd.CombinedOutput(); err != nil {

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -24,12 +23,6 @@ const (
 	// late is how long it may take. Nobody waits for anything, so what it takes is the machine's.
 	late = 500 * time.Millisecond
 )
-
-// counter counts.
-type counter struct{ atomic.Int64 }
-
-func (c *counter) add()         { c.Add(1) }
-func (c *counter) value() int64 { return c.Load() }
 
 // change is an answer that was not the same as the one before.
 type change struct {
