@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,16 +19,20 @@ import (
 
 const port = "1053"
 
+// programs are the CoreDNS, and the same with a clock that is wrong: see skewed.sh.
+type programs struct{ right, skewed string }
+
 // lab is three sites and what is between them. Several of them have nothing to do with each other.
 type lab struct {
 	number   int
-	program  string
+	programs programs
+	clocks   clocks
 	dir      string
 	servers  [sites]*sandbox.Process
 	etcd     [sites]*sandbox.Process
 	members  *sandbox.Process
 	rules    [sites][]string
-	replicas [sites]replica
+	replicas replicas
 	ballots  ballots
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
@@ -38,8 +40,8 @@ type lab struct {
 
 // build makes the hosts, starts everything, and waits until all sites are in touch. What is returned has to be ended in
 // any case.
-func build(number int, program string) (l *lab, err error) {
-	l = &lab{number: number, program: program, cancel: func() {}}
+func build(number int, p programs, c clocks) (l *lab, err error) {
+	l = &lab{number: number, programs: p, clocks: c, cancel: func() {}}
 	l.ballots.now = make(map[string]ballot)
 	if err := l.connect(); err != nil {
 		return l, err
@@ -70,10 +72,10 @@ func build(number int, program string) (l *lab, err error) {
 	l.cancel = cancel
 	for i, endpoint := range l.endpoints() {
 		l.wg.Go(func() { l.follow(ctx, endpoint) })
-		l.wg.Go(func() { l.query(ctx, i) })
+		l.wg.Go(func() { l.query(ctx, i, "www.example.org.", &l.replicas[i]) })
 	}
 	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
-		if l.inTouch() && l.all("1 2") {
+		if l.inTouch() && l.replicas.all("1 2") {
 			return l, nil
 		}
 		if time.Since(begin) > 20*time.Second {
@@ -111,13 +113,18 @@ func (l *lab) serve(site int) error {
 	if err != nil {
 		return err
 	}
-	if l.servers[site], err = sandbox.Start(l.in(names[site], l.program, "-conf", corefile)); err != nil {
+	cmd := l.in(names[site], l.programs.right, "-conf", corefile)
+	if skew := l.clocks[site]; skew != 0 {
+		cmd = l.in(names[site], l.programs.skewed, "-conf", corefile)
+		cmd.Env = append(os.Environ(), fmt.Sprintf("FAULTS_SKEW=%.0f", skew.Seconds()))
+	}
+	if l.servers[site], err = sandbox.Start(cmd); err != nil {
 		return err
 	}
 	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		if r, err := http.Get("http://" + l.site(site) + ":9153/metrics"); err == nil {
 			r.Body.Close()
-			return nil
+			return l.clocks.check(site, r.Header.Get("Date"))
 		}
 		if time.Since(begin) > 30*time.Second || l.servers[site].Ended() {
 			return fmt.Errorf("%s does not answer:\n%s", names[site], l.servers[site].Said())
@@ -161,16 +168,6 @@ func (l *lab) say() {
 	}
 }
 
-// all says whether all sites answer the same.
-func (l *lab) all(answer string) bool {
-	for i := range l.replicas {
-		if l.replicas[i].answer().answer != answer {
-			return false
-		}
-	}
-	return true
-}
-
 // inTouch says whether each of some sites counts the votes of the others among them; none: of all sites.
 func (l *lab) inTouch(some ...int) bool {
 	if len(some) == 0 {
@@ -200,32 +197,4 @@ func (l *lab) metrics(site int) string {
 		return ""
 	}
 	return string(b)
-}
-
-// override has a site decide of a member; "": clear it.
-func (l *lab) override(site, member int, action string) error {
-	socket := l.socket(site)
-	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		}}}
-	method, body := http.MethodPut, fmt.Sprintf(`{"action": %q, "reason": "a test"}`, action)
-	if action == "" {
-		method, body = http.MethodDelete, ""
-	}
-	r, err := http.NewRequest(method, "http://localhost/api/v1/overrides/members/"+l.member(member), bytes.NewReader([]byte(body)))
-	if err != nil {
-		return err
-	}
-	r.Header.Set("Content-Type", "application/json")
-	answer, err := c.Do(r)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(answer.Body)
-		return fmt.Errorf("%s of %s: %s\n%s", action, l.member(member), answer.Status, text)
-	}
-	return nil
 }

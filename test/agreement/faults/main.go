@@ -1,6 +1,6 @@
 // Command faults runs failover at three sites, each a CoreDNS and a member of an etcd of three, and breaks what is between
-// them: sites are cut off, etcd dies, is set back and lies, replicas are killed. Fifty queries a second ask each site
-// meanwhile.
+// them: sites are cut off, etcd dies, is set back and lies, replicas are killed, clocks are wrong. Fifty queries a second
+// ask each site meanwhile.
 //
 // It fails when a query is not answered at once, when a site changes its answer though no vote says so, when sites that
 // are in touch do not agree, or when one that was cut off does not come back as it should. It says what it has measured.
@@ -25,7 +25,9 @@ func main() {
 	if len(os.Args) > 2 {
 		host(os.Args[1], os.Args[2:])
 	}
-	program := flag.String("coredns", "coredns", "the program")
+	var p programs
+	flag.StringVar(&p.right, "coredns", "coredns", "the program")
+	flag.StringVar(&p.skewed, "skewed", "coredns-skewed", "the program that skewed.sh makes of it")
 	gone := flag.Duration("gone", 45*time.Second, "how long etcd is gone")
 	run := flag.String("run", "", "the faults whose names match, instead of all")
 	keep := flag.Bool("v", false, "show what the processes have said where something went wrong")
@@ -47,7 +49,7 @@ func main() {
 	var ran, failed atomic.Int64
 	for i, lane := range lanes(*gone) {
 		wg.Go(func() {
-			n, withstood := lane.run(i, *program, which, *keep)
+			n, withstood := lane.run(i, p, which, *keep)
 			ran.Add(int64(n))
 			if !withstood {
 				failed.Add(1)
@@ -63,12 +65,12 @@ func main() {
 
 // run makes those faults of a lane whose names match, one after the other, up to the first that is not withstood: what
 // comes next would begin with what is left of that one. It says how many it has made.
-func (faults lane) run(number int, program string, which *regexp.Regexp, keep bool) (ran int, withstood bool) {
-	faults = slices.DeleteFunc(faults, func(f fault) bool { return !which.MatchString(f.name) })
+func (ln lane) run(number int, p programs, which *regexp.Regexp, keep bool) (ran int, withstood bool) {
+	faults := slices.DeleteFunc(ln.faults, func(f fault) bool { return !which.MatchString(f.name) })
 	if len(faults) == 0 {
 		return 0, true
 	}
-	l, err := build(number, program)
+	l, err := build(number, p, ln.clocks)
 	defer l.end()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "Nothing to break: %v\n", err)
