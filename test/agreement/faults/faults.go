@@ -61,6 +61,7 @@ func lanes(gone time.Duration) []lane {
 		{"clocks an hour apart: a site is killed", killed},
 		{"clocks an hour apart: a member is drained", drained},
 		{"clocks an hour apart: the leader hears nobody", cutOff(in, true)},
+		{"clocks an hour apart: a member is drained for some seconds", drainedFor},
 	}}}
 }
 
@@ -149,33 +150,45 @@ const (
 	election = 2 * time.Second
 )
 
+// extent is from the first of n times to the last.
+type extent struct {
+	first, last time.Time
+	n           int
+}
+
+// add adds a time, if there is one.
+func (e *extent) add(at time.Time, ok bool) {
+	if !ok {
+		return
+	}
+	if e.n == 0 || at.Before(e.first) {
+		e.first = at
+	}
+	if e.n == 0 || at.After(e.last) {
+		e.last = at
+	}
+	e.n++
+}
+
+func (e *extent) length() time.Duration { return e.last.Sub(e.first) }
+
 // agree waits until sites that are in touch have gone over to an answer, and compares that with the vote that decided
 // it, which decided tells the time of.
 func (l *lab) agree(r *report, what, answer string, after time.Time, decided func() time.Time, who ...int) error {
-	times := make(map[int]time.Time)
+	var changed extent
 	if _, err := await(10*time.Second, fmt.Sprintf("%v answer %s", who, answer), func() bool {
+		changed = extent{}
 		for _, i := range who {
-			if at, ok := l.replicas[i].since(answer, after); ok {
-				times[i] = at
-			}
+			changed.add(l.replicas[i].since(answer, after))
 		}
-		return len(times) == len(who)
+		return changed.n == len(who)
 	}); err != nil {
 		return err
 	}
-	var first, last time.Time
-	for _, at := range times {
-		if first.IsZero() || at.Before(first) {
-			first = at
-		}
-		if at.After(last) {
-			last = at
-		}
-	}
 	time.Sleep(50 * time.Millisecond) // the vote may have been faster at the sites than here
 	r.note("%s: %d sites change within %s of one another, the last %s after the deciding vote, %s after the fault", what, len(who),
-		seconds(last.Sub(first)), seconds(last.Sub(decided())), seconds(last.Sub(after)))
-	if last.Sub(decided()) > prompt || last.Sub(first) > prompt+election {
+		seconds(changed.length()), seconds(changed.last.Sub(decided())), seconds(changed.last.Sub(after)))
+	if changed.last.Sub(decided()) > prompt || changed.length() > prompt+election {
 		return fmt.Errorf("%s: that took too long", what)
 	}
 	return nil

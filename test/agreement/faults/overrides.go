@@ -39,6 +39,11 @@ func (l *lab) drain(site, member int) error {
 	return l.change(site, http.MethodPut, "members/"+l.member(member), `{"action": "drain", "reason": "a test"}`)
 }
 
+// drainFor has it end by itself. Ends are rounded up to a second.
+func (l *lab) drainFor(site, member int, d time.Duration) error {
+	return l.change(site, http.MethodPut, "members/"+l.member(member), fmt.Sprintf(`{"action": "drain", "reason": "a test", "for": %q}`, d))
+}
+
 // clear has a site end an override of a member.
 func (l *lab) clear(site, member int) error {
 	return l.change(site, http.MethodDelete, "members/"+l.member(member), "")
@@ -65,6 +70,43 @@ func drained(l *lab, r *report) error {
 			return err
 		}
 		r.note("what %s drains is drained everywhere after %s, and what %s puts back is back after %s", names[by[0]], seconds(took), names[by[1]], seconds(time.Since(begin)))
+	}
+	return nil
+}
+
+// drainedFor has each site drain a member for some seconds, by its own clock.
+func drainedFor(l *lab, r *report) error {
+	r.everybody("1 2, 1, 1 2, 1, 1 2, 1, 1 2")
+	for site := range names {
+		if err := l.lasts(r, site, 8*time.Second); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lasts has a site drain a member for so long, and compares that with how long it is drained.
+func (l *lab) lasts(r *report, site int, d time.Duration) error {
+	const inexact = 3 * time.Second
+	begin := time.Now()
+	if err := l.drainFor(site, 1, d); err != nil {
+		return err
+	}
+	var begun, ended extent
+	if _, err := await(d+time.Second+inexact, fmt.Sprintf("what %s drains for %s is drained, and comes back", names[site], d), func() bool {
+		begun, ended = extent{}, extent{}
+		for i := range l.replicas {
+			begun.add(l.replicas[i].since("1", begin))
+			ended.add(l.replicas[i].since("1 2", begin))
+		}
+		return begun.n == sites && ended.n == sites
+	}); err != nil {
+		return err
+	}
+	r.note("what %s drains for %s is drained everywhere after %s, and comes back after %s to %s", names[site], d,
+		seconds(begun.last.Sub(begin)), seconds(ended.first.Sub(begin)), seconds(ended.last.Sub(begin)))
+	if begun.last.Sub(begin) > prompt || ended.first.Sub(begin) < d-time.Second {
+		return fmt.Errorf("what %s drains for %s is drained late, or comes back early", names[site], d)
 	}
 	return nil
 }
