@@ -56,6 +56,7 @@ func lanes(gone time.Duration) []lane {
 		{"a follower is not heard", cutOff(out, false)},
 	}}, {faults: []fault{
 		{"etcd is gone", etcdGone(gone)},
+		{"a site is killed while a member is held", held},
 	}}, {clocks: clocks{time.Hour, 0, -time.Hour}, faults: []fault{
 		{"clocks an hour apart: a member is dead for two sites", deadForTwo},
 		{"clocks an hour apart: a site is killed", killed},
@@ -243,8 +244,7 @@ func deadForTwo(l *lab, r *report) error {
 
 func blind(l *lab, r *report) error {
 	r.everybody("1 2")
-	all := []string{l.member(0), l.member(1), l.member(2)}
-	if err := l.cut(2, both, all...); err != nil {
+	if err := l.cut(2, both, l.everyMember()...); err != nil {
 		return err
 	}
 	for m := range members {
@@ -253,7 +253,7 @@ func blind(l *lab, r *report) error {
 		}
 	}
 	time.Sleep(time.Second)
-	if err := l.heal(2, all...); err != nil {
+	if err := l.heal(2, l.everyMember()...); err != nil {
 		return err
 	}
 	r.note("nrt has all down, and answers as the others do")

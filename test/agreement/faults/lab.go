@@ -53,7 +53,7 @@ func build(number int, p programs, c clocks) (l *lab, err error) {
 	if err != nil {
 		return l, err
 	}
-	l.members, err = sandbox.Start(l.in("members", self, "members", l.member(0), l.member(1), l.member(2)))
+	l.members, err = sandbox.Start(l.in("members", self, append([]string{"members"}, l.everyMember()...)...))
 	if err != nil {
 		return l, err
 	}
@@ -108,8 +108,13 @@ func (l *lab) serve(site int) error {
         primary %[6]s %[7]s
         backup %[8]s
     }
+    failover held.example.org {
+        primary %[9]s
+        backup %[10]s
+        failback manual
+    }
 }
-`, port, l.site(site), strings.Join(l.endpoints(), " "), names[site], l.socket(site), l.member(0), l.member(1), l.member(2)), 0o644)
+`, port, l.site(site), strings.Join(l.endpoints(), " "), names[site], l.socket(site), l.member(0), l.member(1), l.member(2), l.member(3), l.member(4)), 0o644)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -52,6 +53,17 @@ func (rs *replicas) all(answer string) bool {
 		}
 	}
 	return true
+}
+
+// wrong is what should not have been at sites that all take this course.
+func (rs *replicas) wrong(course string) error {
+	var errs []error
+	for i := range rs {
+		for _, what := range rs[i].wrong(course) {
+			errs = append(errs, fmt.Errorf("%s %s", names[i], what))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // restart forgets everything but the answer.
