@@ -47,7 +47,6 @@ func held(l *lab, r *report) error {
 		return err
 	}
 	asked[2].setAway(false)
-	l.replicas[2].setAway(false)
 	if _, err := await(20*time.Second, "nrt votes again", func() bool { return l.inTouch() }); err != nil {
 		return err
 	}

@@ -63,16 +63,15 @@ func build(number int, p programs, c clocks) (l *lab, err error) {
 	if _, err := l.leader(); err != nil {
 		return l, err
 	}
-	for i := range names {
-		if err := l.serve(i); err != nil {
-			return l, err
-		}
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	for i, endpoint := range l.endpoints() {
 		l.wg.Go(func() { l.follow(ctx, endpoint) })
+		l.replicas[i].setAway(true)
 		l.wg.Go(func() { l.query(ctx, i, "www.example.org.", &l.replicas[i]) })
+	}
+	if err := l.serve(0, 1, 2); err != nil {
+		return l, err
 	}
 	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		if l.inTouch() && l.replicas.all("1 2") {
@@ -89,8 +88,29 @@ func (l *lab) in(host, program string, args ...string) *exec.Cmd {
 	return exec.Command("ip", append([]string{"netns", "exec", l.space(host), program}, args...)...)
 }
 
-// serve starts the CoreDNS of a site, and waits until it answers.
-func (l *lab) serve(site int) error {
+// serve starts the CoreDNS of sites, and waits until they answer.
+func (l *lab) serve(some ...int) error {
+	begin := time.Now()
+	for _, i := range some {
+		if err := l.start(i); err != nil {
+			return err
+		}
+	}
+	for _, i := range some {
+		if _, err := await(30*time.Second, names[i]+" answers", func() bool {
+			return l.servers[i].Ended() || l.replicas[i].answeredSince(begin)
+		}); err != nil || l.servers[i].Ended() {
+			return fmt.Errorf("%s does not answer:\n%s", names[i], l.servers[i].Said())
+		}
+		l.replicas[i].setAway(false)
+		if err := l.checkClock(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lab) start(site int) error {
 	corefile := filepath.Join(l.dir, "Corefile."+names[site])
 	err := os.WriteFile(corefile, fmt.Appendf(nil, `example.org:%s {
     bind %s
@@ -123,18 +143,8 @@ func (l *lab) serve(site int) error {
 		cmd = l.in(names[site], l.programs.skewed, "-conf", corefile)
 		cmd.Env = append(os.Environ(), fmt.Sprintf("FAULTS_SKEW=%.0f", skew.Seconds()))
 	}
-	if l.servers[site], err = sandbox.Start(cmd); err != nil {
-		return err
-	}
-	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		if r, err := http.Get("http://" + l.site(site) + ":9153/metrics"); err == nil {
-			r.Body.Close()
-			return l.clocks.check(site, r.Header.Get("Date"))
-		}
-		if time.Since(begin) > 30*time.Second || l.servers[site].Ended() {
-			return fmt.Errorf("%s does not answer:\n%s", names[site], l.servers[site].Said())
-		}
-	}
+	l.servers[site], err = sandbox.Start(cmd)
+	return err
 }
 
 func (l *lab) socket(site int) string { return filepath.Join(l.dir, names[site]+".sock") }

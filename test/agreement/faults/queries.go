@@ -37,6 +37,7 @@ type replica struct {
 	away    bool // it may leave queries without an answer
 	back    time.Time
 	changes []change
+	last    time.Time // that it answered
 	asked   int
 	lost    []string
 	slowest time.Duration
@@ -159,15 +160,18 @@ func (l *lab) query(ctx context.Context, site int, name string, r *replica) {
 		sent := time.Now()
 		_ = conn.SetDeadline(sent.Add(r.patience()))
 		err := conn.WriteMsg(m)
-		var a *dns.Msg
-		for err == nil && (a == nil || a.Id != m.Id) {
-			a, err = conn.ReadMsg()
+		for answered := false; err == nil && !answered; {
+			var a *dns.Msg
+			if a, err = conn.ReadMsg(); err == nil {
+				r.answered(l.words(a)) // one that is late is what it answers, too
+				answered = a.Id == m.Id
+			}
 		}
 		if err != nil {
 			r.missed(err, sent)
 			continue
 		}
-		r.answered(l.words(a), sent)
+		r.took(time.Since(sent))
 	}
 }
 
@@ -181,15 +185,29 @@ func (r *replica) missed(err error, sent time.Time) {
 	r.lost = append(r.lost, fmt.Sprintf("%s %v", time.Now().Format("05.000"), err))
 }
 
-func (r *replica) answered(answer string, sent time.Time) {
-	now := time.Now()
+func (r *replica) took(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.asked++
-	r.slowest = max(r.slowest, now.Sub(sent))
-	if n := len(r.changes); n == 0 || r.changes[n-1].answer != answer {
-		r.changes = append(r.changes, change{answer, now})
+	if !r.away {
+		r.slowest = max(r.slowest, d)
 	}
+}
+
+func (r *replica) answered(answer string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = time.Now()
+	if n := len(r.changes); n == 0 || r.changes[n-1].answer != answer {
+		r.changes = append(r.changes, change{answer, r.last})
+	}
+}
+
+// answeredSince says whether it has answered after a time.
+func (r *replica) answeredSince(t time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last.After(t)
 }
 
 // words are the members in an answer by their numbers.
