@@ -410,12 +410,10 @@ func (l *lab) writes(revision int64) bool {
 	return len(answer.Kvs) == sites
 }
 
-// overrides is how many etcd has.
-func (l *lab) overrides() int {
-	if answer := l.read("overrides/"); answer != nil {
-		return len(answer.Kvs)
-	}
-	return -1
+// overrides says whether etcd has an override of a member, and no other.
+func (l *lab) overrides(member int) bool {
+	answer := l.read("overrides/")
+	return answer != nil && len(answer.Kvs) == 1 && strings.Contains(string(answer.Kvs[0].GetValue()), l.member(member))
 }
 
 func setBack(l *lab, r *report) error {
@@ -440,6 +438,9 @@ func setBack(l *lab, r *report) error {
 		return err
 	}
 	if err := l.decided("another member is drained", "1"); err != nil {
+		return err
+	}
+	if _, err := await(5*time.Second, "each site beats", func() bool { return l.writes(saved) }); err != nil {
 		return err
 	}
 	l.stopEtcd()
@@ -476,12 +477,13 @@ func wiped(l *lab, r *report) error {
 
 // cleared sees that etcd has the override of the second member, and no other, and clears it.
 func (l *lab) cleared() error {
-	if _, err := await(10*time.Second, "etcd has one override", func() bool { return l.overrides() == 1 }); err != nil {
+	const what = "etcd has an override of member 2, and no other"
+	if _, err := await(10*time.Second, what, func() bool { return l.overrides(1) }); err != nil {
 		return err
 	}
 	time.Sleep(2 * time.Second)
-	if n := l.overrides(); n != 1 {
-		return fmt.Errorf("etcd has %d overrides, want 1", n)
+	if !l.overrides(1) {
+		return fmt.Errorf("no longer so: %s", what)
 	}
 	if err := l.clear(2, 1); err != nil {
 		return err
