@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -48,8 +49,9 @@ func lanes(gone time.Duration) []lane {
 		{"a site is killed", killed},
 		{"a site lies", lies},
 		{"etcd is compacted", compacted},
-		{"etcd is set back", setBack},
+		{"etcd is set back", setBack(true)},
 		{"etcd is lost", wiped},
+		{"etcd is set back between two heartbeats", setBack(false)},
 	}}, {faults: []fault{
 		{"a follower is cut off", cutOff(both, false)},
 		{"the leader is cut off", cutOff(both, true)},
@@ -410,49 +412,82 @@ func (l *lab) writes(revision int64) bool {
 	return len(answer.Kvs) == sites
 }
 
+// revision is that of the newest heartbeat.
+func (l *lab) revision() (newest int64, err error) {
+	answer := l.read("sites/")
+	if answer == nil {
+		return 0, errors.New("etcd does not say")
+	}
+	for _, kv := range answer.Kvs {
+		newest = max(newest, kv.GetModRevision())
+	}
+	return newest, nil
+}
+
+// beat waits until each site has a heartbeat that is later than a revision.
+func (l *lab) beat(revision int64) error {
+	_, err := await(5*time.Second, "each site has another heartbeat", func() bool { return l.writes(revision) })
+	return err
+}
+
 // overrides says whether etcd has an override of a member, and no other.
 func (l *lab) overrides(member int) bool {
 	answer := l.read("overrides/")
 	return answer != nil && len(answer.Kvs) == 1 && strings.Contains(string(answer.Kvs[0].GetValue()), l.member(member))
 }
 
-func setBack(l *lab, r *report) error {
-	r.everybody("1 2, 2, 1 2, 1, 1 2")
-	if err := l.drain(0, 0); err != nil {
-		return err
+// setBack takes a snapshot, has something be decided, and restores the snapshot. Either each site has had a heartbeat
+// meanwhile, or all is over before the next: then none finds another heartbeat of its own there than it has written last.
+func setBack(beaten bool) func(l *lab, r *report) error {
+	return func(l *lab, r *report) error {
+		r.everybody("1 2, 2, 1 2, 1, 1 2")
+		if err := l.drain(0, 0); err != nil {
+			return err
+		}
+		if err := l.decided("a member is drained", "2"); err != nil {
+			return err
+		}
+		if !beaten {
+			now, err := l.revision()
+			if err != nil {
+				return err
+			}
+			if err := l.beat(now); err != nil {
+				return err
+			}
+		}
+		saved, err := l.saveEtcd()
+		if err != nil {
+			return err
+		}
+		if err := l.clear(0, 0); err != nil {
+			return err
+		}
+		if err := l.decided("that is cleared", "1 2"); err != nil {
+			return err
+		}
+		if err := l.drain(1, 1); err != nil {
+			return err
+		}
+		if err := l.decided("another member is drained", "1"); err != nil {
+			return err
+		}
+		if beaten {
+			if err := l.beat(saved); err != nil {
+				return err
+			}
+		}
+		l.stopEtcd()
+		if err := l.restoreEtcd(); err != nil {
+			return err
+		}
+		begin := time.Now()
+		if err := l.again(saved); err != nil {
+			return err
+		}
+		r.note("all are in touch %s after the start of an etcd restored from an older snapshot; what was decided since is decided", seconds(time.Since(begin)))
+		return l.cleared()
 	}
-	if err := l.decided("a member is drained", "2"); err != nil {
-		return err
-	}
-	saved, err := l.saveEtcd()
-	if err != nil {
-		return err
-	}
-	if err := l.clear(0, 0); err != nil {
-		return err
-	}
-	if err := l.decided("that is cleared", "1 2"); err != nil {
-		return err
-	}
-	if err := l.drain(1, 1); err != nil {
-		return err
-	}
-	if err := l.decided("another member is drained", "1"); err != nil {
-		return err
-	}
-	if _, err := await(5*time.Second, "each site beats", func() bool { return l.writes(saved) }); err != nil {
-		return err
-	}
-	l.stopEtcd()
-	if err := l.restoreEtcd(); err != nil {
-		return err
-	}
-	begin := time.Now()
-	if err := l.again(saved); err != nil {
-		return err
-	}
-	r.note("all are in touch %s after the start of an etcd restored from an older snapshot; what was decided since is decided", seconds(time.Since(begin)))
-	return l.cleared()
 }
 
 func wiped(l *lab, r *report) error {
