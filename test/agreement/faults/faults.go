@@ -485,8 +485,12 @@ func setBack(beaten bool) func(l *lab, r *report) error {
 		if err := l.again(saved); err != nil {
 			return err
 		}
-		r.note("all are in touch %s after the start of an etcd restored from an older snapshot; what was decided since is decided", seconds(time.Since(begin)))
-		return l.cleared()
+		r.note("all are in touch %s after the start of an etcd restored from an older snapshot", seconds(time.Since(begin)))
+		if err := l.cleared(); err != nil {
+			return err
+		}
+		r.note("what was decided since is decided")
+		return nil
 	}
 }
 
@@ -506,8 +510,12 @@ func wiped(l *lab, r *report) error {
 	if err := l.again(0); err != nil {
 		return err
 	}
-	r.note("all are in touch %s after the start of an empty etcd; what was decided is decided", seconds(time.Since(begin)))
-	return l.cleared()
+	r.note("all are in touch %s after the start of an empty etcd", seconds(time.Since(begin)))
+	if err := l.cleared(); err != nil {
+		return err
+	}
+	r.note("what was decided is decided")
+	return nil
 }
 
 // cleared sees that etcd has the override of the second member, and no other, and clears it.
