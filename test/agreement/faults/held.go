@@ -20,23 +20,8 @@ func held(l *lab, r *report) error {
 		cancel()
 		wg.Wait()
 	}()
-	answer := func(answer string) func() bool { return func() bool { return asked.all(answer) } }
-
-	if _, err := await(5*time.Second, "all answer the primary", answer("4")); err != nil {
+	if err := l.hold(&asked); err != nil {
 		return err
-	}
-	for i := range names {
-		if err := l.cut(i, both, l.member(3)); err != nil {
-			return err
-		}
-	}
-	if _, err := await(10*time.Second, "all answer the backup", answer("5")); err != nil {
-		return err
-	}
-	for i := range names {
-		if err := l.find(i, 3); err != nil {
-			return err
-		}
 	}
 	time.Sleep(time.Second)
 
@@ -59,10 +44,31 @@ func held(l *lab, r *report) error {
 	if err := l.change(0, http.MethodDelete, "pools/held.example.org/members/"+l.member(3), ""); err != nil {
 		return err
 	}
-	took, err := await(prompt, "all answer the primary again", answer("4"))
+	took, err := await(prompt, "all answer the primary again", func() bool { return asked.all("4") })
 	if err != nil {
 		return err
 	}
 	r.note("let back at fra, it is answered everywhere after %s", seconds(took))
 	return asked.wrong("4, 5, 4")
+}
+
+// hold has the primary of the pool that holds die for all sites, and come back.
+func (l *lab) hold(asked *replicas) error {
+	if _, err := await(5*time.Second, "all answer the primary", func() bool { return asked.all("4") }); err != nil {
+		return err
+	}
+	for i := range names {
+		if err := l.cut(i, both, l.member(3)); err != nil {
+			return err
+		}
+	}
+	if _, err := await(10*time.Second, "all answer the backup", func() bool { return asked.all("5") }); err != nil {
+		return err
+	}
+	for i := range names {
+		if err := l.find(i, 3); err != nil {
+			return err
+		}
+	}
+	return nil
 }

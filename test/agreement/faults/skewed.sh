@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the program $1: the CoreDNS of ./cmd/coredns, with a wall clock that is $FAULTS_SKEW seconds ahead. Its monotonic clock
-# is everybody's. It is called where the module is.
+# Makes the program $1: the CoreDNS of ./cmd/coredns, with a wall clock that is $FAULTS_SKEW seconds ahead. Its
+# monotonic clock is everybody's. It is called where the module is.
 #
 # Nothing moves the wall clock of one process only: a time namespace has none, and Go asks no library for it. So package time
 # is another. With `go build -overlay` all that depends on it would be compiled again, which takes minutes; here the
@@ -13,7 +13,7 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cp "$source" "$dir/time.go"
 
-# behind adds to the only line that is like this, and makes no new one, as other packages know the numbers of the lines.
+# behind adds $2 to the only line that is $1, and makes no new line: other packages know their numbers.
 behind() {
     local n
     n=$(grep -cxF -- "$1" "$dir/time.go") || true
