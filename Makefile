@@ -106,7 +106,8 @@ faults: NEEDS = ip:iproute2 nft:nftables
 
 .PHONY: faults
 faults: test-deps build
-	cd test/agreement && $(PLAIN) go run ./faults -coredns '$(CURDIR)/coredns' -gone '$(GONE)'
+	$(PLAIN) test/agreement/faults/skewed.sh test/agreement/coredns-skewed
+	cd test/agreement && $(PLAIN) go run ./faults -coredns '$(CURDIR)/coredns' -skewed ./coredns-skewed -gone '$(GONE)'
 
 .PHONY: lint
 lint:
@@ -165,4 +166,4 @@ man-check:
 
 .PHONY: clean
 clean:
-	rm -rf coredns failoverctl image test/kubernetes/kube-apiserver
+	rm -rf coredns failoverctl image test/agreement/coredns-skewed test/kubernetes/kube-apiserver

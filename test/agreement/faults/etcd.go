@@ -19,6 +19,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 )
@@ -42,6 +43,16 @@ func serveEtcd(args []string) error {
 }
 
 func (l *lab) etcdDir(i int) string { return filepath.Join(l.dir, "etcd", names[i]) }
+func (l *lab) peer(i int) string    { return "http://" + l.site(i) + ":2380" }
+
+// cluster is who the members are, in etcd's words.
+func (l *lab) cluster() string {
+	var all []string
+	for i, name := range names {
+		all = append(all, name+"="+l.peer(i))
+	}
+	return strings.Join(all, ",")
+}
 
 // startEtcd starts all members.
 func (l *lab) startEtcd() error {
@@ -49,13 +60,9 @@ func (l *lab) startEtcd() error {
 	if err != nil {
 		return err
 	}
-	var all []string
-	for i, name := range names {
-		all = append(all, name+"=http://"+l.site(i)+":2380")
-	}
 	l.ballots.forget()
 	for i, name := range names {
-		if l.etcd[i], err = sandbox.Start(l.in(name, self, "etcd", name, l.etcdDir(i), l.site(i), strings.Join(all, ","))); err != nil {
+		if l.etcd[i], err = sandbox.Start(l.in(name, self, "etcd", name, l.etcdDir(i), l.site(i), l.cluster())); err != nil {
 			return err
 		}
 	}
@@ -72,13 +79,33 @@ func (l *lab) stopEtcd() {
 	}
 }
 
-// copyEtcd copies the folders of the members, which are stopped.
-func (l *lab) copyEtcd(from, to string) error {
-	from, to = filepath.Join(l.dir, from), filepath.Join(l.dir, to)
-	if err := os.RemoveAll(to); err != nil {
-		return err
+func (l *lab) snapshot() string { return filepath.Join(l.dir, "snapshot.db") }
+
+// saveEtcd takes a snapshot of one member, as `etcdctl snapshot save` does, and returns the revision that it has.
+func (l *lab) saveEtcd() (revision int64, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	m := snapshot.NewV3(zap.NewNop())
+	if _, err := m.Save(ctx, clientv3.Config{Endpoints: l.endpoints()[:1], Logger: zap.NewNop()}, l.snapshot()); err != nil {
+		return 0, err
 	}
-	return os.CopyFS(to, os.DirFS(from))
+	s, err := m.Status(l.snapshot())
+	return s.Revision, err
+}
+
+// restoreEtcd makes all members anew from the snapshot while they are stopped, as `etcdutl snapshot restore` does.
+// Revisions begin again where they were.
+func (l *lab) restoreEtcd() error {
+	for i, name := range names {
+		if err := os.RemoveAll(l.etcdDir(i)); err != nil {
+			return err
+		}
+		if err := snapshot.NewV3(zap.NewNop()).Restore(snapshot.RestoreConfig{SnapshotPath: l.snapshot(), Name: name, OutputDataDir: l.etcdDir(i),
+			PeerURLs: []string{l.peer(i)}, InitialCluster: l.cluster(), InitialClusterToken: "restored"}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *lab) endpoints() []string {

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,16 +19,20 @@ import (
 
 const port = "1053"
 
+// programs are the CoreDNS, and the same with a clock that is wrong: see skewed.sh.
+type programs struct{ right, skewed string }
+
 // lab is three sites and what is between them. Several of them have nothing to do with each other.
 type lab struct {
 	number   int
-	program  string
+	programs programs
+	clocks   clocks
 	dir      string
 	servers  [sites]*sandbox.Process
 	etcd     [sites]*sandbox.Process
 	members  *sandbox.Process
 	rules    [sites][]string
-	replicas [sites]replica
+	replicas replicas
 	ballots  ballots
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
@@ -38,8 +40,8 @@ type lab struct {
 
 // build makes the hosts, starts everything, and waits until all sites are in touch. What is returned has to be ended in
 // any case.
-func build(number int, program string) (l *lab, err error) {
-	l = &lab{number: number, program: program, cancel: func() {}}
+func build(number int, p programs, c clocks) (l *lab, err error) {
+	l = &lab{number: number, programs: p, clocks: c, cancel: func() {}}
 	l.ballots.now = make(map[string]ballot)
 	if err := l.connect(); err != nil {
 		return l, err
@@ -51,7 +53,7 @@ func build(number int, program string) (l *lab, err error) {
 	if err != nil {
 		return l, err
 	}
-	l.members, err = sandbox.Start(l.in("members", self, "members", l.member(0), l.member(1), l.member(2)))
+	l.members, err = sandbox.Start(l.in("members", self, append([]string{"members"}, l.everyMember()...)...))
 	if err != nil {
 		return l, err
 	}
@@ -61,19 +63,18 @@ func build(number int, program string) (l *lab, err error) {
 	if _, err := l.leader(); err != nil {
 		return l, err
 	}
-	for i := range names {
-		if err := l.serve(i); err != nil {
-			return l, err
-		}
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	for i, endpoint := range l.endpoints() {
 		l.wg.Go(func() { l.follow(ctx, endpoint) })
-		l.wg.Go(func() { l.query(ctx, i) })
+		l.replicas[i].setAway(true)
+		l.wg.Go(func() { l.query(ctx, i, "www.example.org.", &l.replicas[i]) })
+	}
+	if err := l.serve(0, 1, 2); err != nil {
+		return l, err
 	}
 	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
-		if l.inTouch() && l.all("1 2") {
+		if l.inTouch() && l.replicas.all("1 2") {
 			return l, nil
 		}
 		if time.Since(begin) > 20*time.Second {
@@ -87,8 +88,29 @@ func (l *lab) in(host, program string, args ...string) *exec.Cmd {
 	return exec.Command("ip", append([]string{"netns", "exec", l.space(host), program}, args...)...)
 }
 
-// serve starts the CoreDNS of a site, and waits until it answers.
-func (l *lab) serve(site int) error {
+// serve starts the CoreDNS of sites, and waits until they answer.
+func (l *lab) serve(some ...int) error {
+	begin := time.Now()
+	for _, i := range some {
+		if err := l.start(i); err != nil {
+			return err
+		}
+	}
+	for _, i := range some {
+		if _, err := await(30*time.Second, names[i]+" answers", func() bool {
+			return l.servers[i].Ended() || l.replicas[i].answeredSince(begin)
+		}); err != nil || l.servers[i].Ended() {
+			return fmt.Errorf("%s does not answer:\n%s", names[i], l.servers[i].Said())
+		}
+		l.replicas[i].setAway(false)
+		if err := l.checkClock(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lab) start(site int) error {
 	corefile := filepath.Join(l.dir, "Corefile."+names[site])
 	err := os.WriteFile(corefile, fmt.Appendf(nil, `example.org:%s {
     bind %s
@@ -106,23 +128,23 @@ func (l *lab) serve(site int) error {
         primary %[6]s %[7]s
         backup %[8]s
     }
+    failover held.example.org {
+        primary %[9]s
+        backup %[10]s
+        failback manual
+    }
 }
-`, port, l.site(site), strings.Join(l.endpoints(), " "), names[site], l.socket(site), l.member(0), l.member(1), l.member(2)), 0o644)
+`, port, l.site(site), strings.Join(l.endpoints(), " "), names[site], l.socket(site), l.member(0), l.member(1), l.member(2), l.member(3), l.member(4)), 0o644)
 	if err != nil {
 		return err
 	}
-	if l.servers[site], err = sandbox.Start(l.in(names[site], l.program, "-conf", corefile)); err != nil {
-		return err
+	cmd := l.in(names[site], l.programs.right, "-conf", corefile)
+	if skew := l.clocks[site]; skew != 0 {
+		cmd = l.in(names[site], l.programs.skewed, "-conf", corefile)
+		cmd.Env = append(os.Environ(), fmt.Sprintf("FAULTS_SKEW=%.0f", skew.Seconds()))
 	}
-	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		if r, err := http.Get("http://" + l.site(site) + ":9153/metrics"); err == nil {
-			r.Body.Close()
-			return nil
-		}
-		if time.Since(begin) > 30*time.Second || l.servers[site].Ended() {
-			return fmt.Errorf("%s does not answer:\n%s", names[site], l.servers[site].Said())
-		}
-	}
+	l.servers[site], err = sandbox.Start(cmd)
+	return err
 }
 
 func (l *lab) socket(site int) string { return filepath.Join(l.dir, names[site]+".sock") }
@@ -161,16 +183,6 @@ func (l *lab) say() {
 	}
 }
 
-// all says whether all sites answer the same.
-func (l *lab) all(answer string) bool {
-	for i := range l.replicas {
-		if l.replicas[i].answer().answer != answer {
-			return false
-		}
-	}
-	return true
-}
-
 // inTouch says whether each of some sites counts the votes of the others among them; none: of all sites.
 func (l *lab) inTouch(some ...int) bool {
 	if len(some) == 0 {
@@ -200,32 +212,4 @@ func (l *lab) metrics(site int) string {
 		return ""
 	}
 	return string(b)
-}
-
-// override has a site decide of a member; "": clear it.
-func (l *lab) override(site, member int, action string) error {
-	socket := l.socket(site)
-	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		}}}
-	method, body := http.MethodPut, fmt.Sprintf(`{"action": %q, "reason": "a test"}`, action)
-	if action == "" {
-		method, body = http.MethodDelete, ""
-	}
-	r, err := http.NewRequest(method, "http://localhost/api/v1/overrides/members/"+l.member(member), bytes.NewReader([]byte(body)))
-	if err != nil {
-		return err
-	}
-	r.Header.Set("Content-Type", "application/json")
-	answer, err := c.Do(r)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(answer.Body)
-		return fmt.Errorf("%s of %s: %s\n%s", action, l.member(member), answer.Status, text)
-	}
-	return nil
 }

@@ -1,6 +1,6 @@
 // Command faults runs failover at three sites, each a CoreDNS and a member of an etcd of three, and breaks what is between
-// them: sites are cut off, etcd dies, is set back and lies, replicas are killed. Fifty queries a second ask each site
-// meanwhile.
+// them: sites are cut off, etcd dies, is set back and lies, replicas are killed, clocks are wrong. Fifty queries a second
+// ask each site meanwhile.
 //
 // It fails when a query is not answered at once, when a site changes its answer though no vote says so, when sites that
 // are in touch do not agree, or when one that was cut off does not come back as it should. It says what it has measured.
@@ -13,7 +13,9 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coredns-failover/failover/test/sandbox"
@@ -21,14 +23,11 @@ import (
 
 func main() {
 	if len(os.Args) > 2 {
-		switch os.Args[1] {
-		case "members":
-			fail(serveMembers(os.Args[2:]))
-		case "etcd":
-			fail(serveEtcd(os.Args[2:]))
-		}
+		host(os.Args[1], os.Args[2:])
 	}
-	program := flag.String("coredns", "coredns", "the program")
+	var p programs
+	flag.StringVar(&p.right, "coredns", "coredns", "the program")
+	flag.StringVar(&p.skewed, "skewed", "coredns-skewed", "the program that skewed.sh makes of it")
 	gone := flag.Duration("gone", 45*time.Second, "how long etcd is gone")
 	run := flag.String("run", "", "the faults whose names match, instead of all")
 	keep := flag.Bool("v", false, "show what the processes have said where something went wrong")
@@ -47,42 +46,55 @@ func main() {
 	time.AfterFunc(*gone+5*time.Minute, func() { fail(fmt.Errorf("the faults do not end by themselves")) })
 
 	var wg sync.WaitGroup
-	var ran, failed counter
-	for i, faults := range lanes(*gone) {
+	var ran, failed atomic.Int64
+	for i, lane := range lanes(*gone) {
 		wg.Go(func() {
-			var some []fault
-			for _, f := range faults {
-				if which.MatchString(f.name) {
-					some = append(some, f)
-				}
-			}
-			if len(some) == 0 {
-				return
-			}
-			l, err := build(i, *program)
-			defer l.end()
-			if err != nil {
-				fmt.Fprintf(os.Stderr, "Nothing to break: %v\n", err)
-				failed.add()
-				return
-			}
-			for _, f := range some {
-				ran.add()
-				if !l.suffer(f) {
-					failed.add()
-					if *keep {
-						l.say()
-					}
-					return // what comes next would begin with what is left of this one
-				}
+			n, withstood := lane.run(i, p, which, *keep)
+			ran.Add(int64(n))
+			if !withstood {
+				failed.Add(1)
 			}
 		})
 	}
 	wg.Wait()
-	if n := failed.value(); n > 0 || ran.value() == 0 {
-		fail(fmt.Errorf("%d of %d faults were not withstood", n, ran.value()))
+	if failed.Load() > 0 || ran.Load() == 0 {
+		fail(fmt.Errorf("%d faults were made, and %d not withstood", ran.Load(), failed.Load()))
 	}
-	fmt.Printf("%d faults, all withstood\n", ran.value())
+	fmt.Printf("%d faults, all withstood\n", ran.Load())
+}
+
+// run makes those faults of a lane whose names match, one after the other, up to the first that is not withstood: what
+// comes next would begin with what is left of that one. It says how many it has made.
+func (ln lane) run(number int, p programs, which *regexp.Regexp, keep bool) (ran int, withstood bool) {
+	faults := slices.DeleteFunc(ln.faults, func(f fault) bool { return !which.MatchString(f.name) })
+	if len(faults) == 0 {
+		return 0, true
+	}
+	l, err := build(number, p, ln.clocks)
+	defer l.end()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "Nothing to break: %v\n", err)
+		return 0, false
+	}
+	for i, f := range faults {
+		if !l.suffer(f) {
+			if keep {
+				l.say()
+			}
+			return i + 1, false
+		}
+	}
+	return len(faults), true
+}
+
+// host is this program at a host of a lab: what it does is the first argument, and otherwise it returns.
+func host(what string, args []string) {
+	switch what {
+	case "members":
+		fail(serveMembers(args))
+	case "etcd":
+		fail(serveEtcd(args))
+	}
 }
 
 func fail(err error) {

@@ -18,14 +18,22 @@ var names = [...]string{"fra", "iad", "nrt"}
 const sites = len(names)
 
 // members are in a namespace of their own, in which one process answers for all of them. The first two are the primary
-// tier, the last is the backup.
-const members = 3
+// tier, the third is the backup. The others are the primary and the backup of another pool, at which nothing else is done.
+const members = 5
 
 // Everything of a lab is on one bridge, which queries come from. It is never cut off.
 func (l *lab) address(host int) string  { return fmt.Sprintf("10.99.%d.%d", l.number, host) }
 func (l *lab) site(i int) string        { return l.address(11 + i) }
 func (l *lab) member(i int) string      { return l.address(21 + i) }
 func (l *lab) space(name string) string { return fmt.Sprint(name, l.number) }
+
+func (l *lab) everyMember() []string {
+	var all []string
+	for i := range members {
+		all = append(all, l.member(i))
+	}
+	return all
+}
 
 // connect makes the bridge and the hosts.
 func (l *lab) connect() error {
@@ -35,7 +43,7 @@ func (l *lab) connect() error {
 		"ip addr add " + l.address(1) + "/24 dev " + bridge,
 		"ip link set " + bridge + " up",
 	}
-	hosts := map[string][]string{"members": {l.member(0), l.member(1), l.member(2)}}
+	hosts := map[string][]string{"members": l.everyMember()}
 	for i, name := range names {
 		hosts[name] = []string{l.site(i)}
 	}
@@ -92,12 +100,7 @@ func (l *lab) heal(site int, others ...string) error {
 
 // filter has the rules of a site be in force, all at once.
 func (l *lab) filter(site int) error {
-	script := "flush table inet faults\n"
-	var scriptSb96 strings.Builder
-	for _, rule := range l.rules[site] {
-		scriptSb96.WriteString("add rule inet faults " + rule + "\n")
-	}
-	script += scriptSb96.String()
+	script := strings.Join(append([]string{"flush table inet faults"}, l.rules[site]...), "\nadd rule inet faults ") + "\n"
 	cmd := exec.Command("ip", "netns", "exec", l.space(names[site]), "nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(script)
 	if text, err := cmd.CombinedOutput(); err != nil {

@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -25,12 +25,6 @@ const (
 	late = 500 * time.Millisecond
 )
 
-// counter counts.
-type counter struct{ atomic.Int64 }
-
-func (c *counter) add()         { c.Add(1) }
-func (c *counter) value() int64 { return c.Load() }
-
 // change is an answer that was not the same as the one before.
 type change struct {
 	answer string // the members, by their numbers: "1 2"
@@ -40,11 +34,37 @@ type change struct {
 // replica is a CoreDNS as its clients see it.
 type replica struct {
 	mu      sync.Mutex
-	away    bool // it is not asked
+	away    bool // it may leave queries without an answer
+	back    time.Time
 	changes []change
+	last    time.Time // that it answered
 	asked   int
 	lost    []string
 	slowest time.Duration
+}
+
+// replicas are those of all sites, for one name.
+type replicas [sites]replica
+
+// all says whether all answer the same.
+func (rs *replicas) all(answer string) bool {
+	for i := range rs {
+		if rs[i].answer().answer != answer {
+			return false
+		}
+	}
+	return true
+}
+
+// wrong is what should not have been at sites that all take this course.
+func (rs *replicas) wrong(course string) error {
+	var errs []error
+	for i := range rs {
+		for _, what := range rs[i].wrong(course) {
+			errs = append(errs, fmt.Errorf("%s %s", names[i], what))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // restart forgets everything but the answer.
@@ -87,18 +107,44 @@ func (r *replica) course() string {
 	return strings.Join(words, ", ")
 }
 
+// wrong is what should not have been: another course, queries that were lost, answers that took long.
+func (r *replica) wrong(course string) (wrong []string) {
+	if got := r.course(); got != course {
+		wrong = append(wrong, fmt.Sprintf("answered %q, want %q", got, course))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.lost) > 0 {
+		wrong = append(wrong, fmt.Sprintf("lost %d queries: %s", len(r.lost), strings.Join(r.lost[:min(5, len(r.lost))], "; ")))
+	}
+	if r.slowest > late {
+		wrong = append(wrong, fmt.Sprintf("took %s for an answer", r.slowest))
+	}
+	return wrong
+}
+
 func (r *replica) setAway(away bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.away = away
+	r.away, r.back = away, time.Now()
 }
 
-// query asks a site until the context ends.
-func (l *lab) query(ctx context.Context, site int) {
-	r := &l.replicas[site]
+// patience is how long it is waited for an answer. Of one that is away the first answer is wanted, and not after a query
+// that has had none.
+func (r *replica) patience() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.away {
+		return 50 * time.Millisecond
+	}
+	return patience
+}
+
+// query asks a site for a name until the context ends.
+func (l *lab) query(ctx context.Context, site int, name string, r *replica) {
 	conn, err := dns.Dial("udp", net.JoinHostPort(l.site(site), port))
 	if err != nil {
-		r.missed(err)
+		r.missed(err, time.Now())
 		return
 	}
 	defer conn.Close()
@@ -110,47 +156,58 @@ func (l *lab) query(ctx context.Context, site int) {
 		case <-ctx.Done():
 			return
 		}
-		r.mu.Lock()
-		away := r.away
-		r.mu.Unlock()
-		if away {
-			continue
-		}
-		m := new(dns.Msg).SetQuestion("www.example.org.", dns.TypeA)
+		m := new(dns.Msg).SetQuestion(name, dns.TypeA)
 		sent := time.Now()
-		_ = conn.SetDeadline(sent.Add(patience))
+		_ = conn.SetDeadline(sent.Add(r.patience()))
 		err := conn.WriteMsg(m)
-		var a *dns.Msg
-		for err == nil && (a == nil || a.Id != m.Id) {
-			a, err = conn.ReadMsg()
+		for answered := false; err == nil && !answered; {
+			var a *dns.Msg
+			if a, err = conn.ReadMsg(); err == nil {
+				r.answered(l.words(a)) // one that is late is what it answers, too
+				answered = a.Id == m.Id
+			}
 		}
 		if err != nil {
-			r.missed(err)
+			r.missed(err, sent)
 			continue
 		}
-		r.answered(l.words(a), sent)
+		r.took(time.Since(sent))
 	}
 }
 
-func (r *replica) missed(err error) {
+func (r *replica) missed(err error, sent time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.away {
-		return // since it was asked
+	if r.away || sent.Before(r.back) {
+		return
 	}
 	r.asked++
 	r.lost = append(r.lost, fmt.Sprintf("%s %v", time.Now().Format("05.000"), err))
 }
 
-func (r *replica) answered(answer string, sent time.Time) {
-	now := time.Now()
+func (r *replica) took(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.asked++
-	r.slowest = max(r.slowest, now.Sub(sent))
-	if n := len(r.changes); n == 0 || r.changes[n-1].answer != answer {
-		r.changes = append(r.changes, change{answer, now})
+	if !r.away {
+		r.slowest = max(r.slowest, d)
 	}
+}
+
+func (r *replica) answered(answer string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = time.Now()
+	if n := len(r.changes); n == 0 || r.changes[n-1].answer != answer {
+		r.changes = append(r.changes, change{answer, r.last})
+	}
+}
+
+// answeredSince says whether it has answered after a time.
+func (r *replica) answeredSince(t time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last.After(t)
 }
 
 // words are the members in an answer by their numbers.
