@@ -442,7 +442,7 @@ func (s *Share) keep(ctx context.Context, c *clientv3.Client) (<-chan *clientv3.
 // writeVotes writes one batch, and says whether it was a full one.
 func (s *Share) writeVotes(ctx context.Context, c *clientv3.Client, kept *<-chan *clientv3.LeaseKeepAliveResponse) (full bool, err error) {
 	s.mu.Lock()
-	b := s.roll.next()
+	b, last := s.roll.next(), s.etcd
 	s.mu.Unlock()
 
 	call, cancel := context.WithTimeout(ctx, hurry)
@@ -489,7 +489,7 @@ func (s *Share) writeVotes(ctx context.Context, c *clientv3.Client, kept *<-chan
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.wrote(len(puts), r.Header, now.Sub(began)); err != nil {
+	if err := s.wrote(len(puts), last, r.Header, now.Sub(began)); err != nil {
 		return false, err
 	}
 	s.roll.done(b, r.Header.GetRevision(), now)
@@ -497,9 +497,10 @@ func (s *Share) writeVotes(ctx context.Context, c *clientv3.Client, kept *<-chan
 	return b.sweep || len(puts) == ops, nil
 }
 
-// wrote counts a transaction. It is an error that etcd was set back before it: a watch would wait for what is to come.
-func (s *Share) wrote(keys int, h *etcdserverpb.ResponseHeader, took time.Duration) error {
-	if s.etcd.isBefore(h) {
+// wrote counts a transaction. last is etcd as it was seen when that began: it is an error that it was set back since, as the
+// watch would wait for what is to come.
+func (s *Share) wrote(keys int, last etcd, h *etcdserverpb.ResponseHeader, took time.Duration) error {
+	if last.isBefore(h) {
 		return errSetBack
 	}
 	s.stats.Batches++
@@ -516,6 +517,7 @@ func (s *Share) writeDecisions(ctx context.Context, c *clientv3.Client) error {
 	for {
 		s.mu.Lock()
 		overrides, lets := s.decisions.next()
+		last := s.etcd
 		s.mu.Unlock()
 		if len(overrides)+len(lets) == 0 {
 			return nil
@@ -544,7 +546,7 @@ func (s *Share) writeDecisions(ctx context.Context, c *clientv3.Client) error {
 			return err
 		}
 		s.mu.Lock()
-		if err = s.wrote(len(puts), r.Header, time.Since(began)); err == nil {
+		if err = s.wrote(len(puts), last, r.Header, time.Since(began)); err == nil {
 			s.decisions.done(overrides, lets, r.Header.GetRevision())
 		}
 		s.mu.Unlock()
