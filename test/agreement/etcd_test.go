@@ -150,7 +150,10 @@ type site struct {
 }
 
 // open starts one. Its configuration is checked, as everybody has to.
-func open(t testing.TB, c share.Config) *site { return follow(t, c, share.Past{}) }
+func open(t testing.TB, c share.Config) *site {
+	t.Helper()
+	return follow(t, c, share.Past{})
+}
 
 // follow starts one after what was before it.
 func follow(t testing.TB, c share.Config, past share.Past) *site {

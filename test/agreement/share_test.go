@@ -148,6 +148,26 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
+// What the sites have cleared before they went is not back with one that comes later, and knew it.
+func TestNobodyIsThere(t *testing.T) {
+	t.Parallel()
+	etcd := cluster(t, 1)
+	known := share.Past{Known: []override.Override{{Target: override.Target{Member: "192.0.2.1"}, Action: override.Drain, Since: time.Now().Add(-time.Hour)}}}
+	fra := follow(t, share.Config{Endpoints: endpoints(etcd), Site: "fra"}, known)
+	eventually(t, 5*time.Second, "the first to come brings it", func() bool { return fra.decisions() == "drain 192.0.2.1" })
+	fra.Clear(known.Known[0].Target)
+	c := admin(t, endpoints(etcd)...)
+	eventually(t, 5*time.Second, "it is cleared in etcd", func() bool {
+		return must[*clientv3.GetResponse](t)(c.Get(brief(t), share.DefaultPrefix+"overrides/", clientv3.WithPrefix())).Count == 0
+	})
+	fra.Close()
+	iad := follow(t, share.Config{Endpoints: endpoints(etcd), Site: "iad"}, known)
+	eventually(t, 5*time.Second, "one that comes later knows that", func() bool { return isClosed(iad.Ready()) && iad.decisions() == "" })
+	if r := must[*clientv3.GetResponse](t)(c.Get(brief(t), share.DefaultPrefix+"overrides/", clientv3.WithPrefix())); r.Count > 0 {
+		t.Errorf("it has written %s", r.Kvs)
+	}
+}
+
 // A place takes over from the one before: at no moment is the site alone, and nothing that was decided is lost.
 func TestPlaceIsTaken(t *testing.T) {
 	t.Parallel()
