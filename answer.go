@@ -160,11 +160,38 @@ func (w *watched) WriteMsg(m *dns.Msg) error {
 	return w.ResponseWriter.WriteMsg(m)
 }
 
+// brief is the writer for an answer of the next plugin that is given in place of a pool's, and no longer.
+type brief struct {
+	dns.ResponseWriter
+	ttl uint32
+}
+
+// WriteMsg passes m on, or a copy where a record of the answer, or a denial's, may be kept for longer: m is the next plugin's.
+func (b *brief) WriteMsg(m *dns.Msg) error {
+	mine := *m
+	if mine.Answer = b.section(m.Answer); len(m.Answer) == 0 {
+		mine.Ns = b.section(m.Ns)
+	}
+	return b.ResponseWriter.WriteMsg(&mine)
+}
+
+func (b *brief) section(rrs []dns.RR) []dns.RR {
+	section := slices.Clone(rrs)
+	for i, rr := range rrs {
+		if rr.Header().Ttl > b.ttl {
+			section[i] = dns.Copy(rr)
+			section[i].Header().Ttl = b.ttl
+		}
+	}
+	return section
+}
+
 // existing is the writer for the next plugin's answer about a name that exists here.
 type existing struct {
 	watched
 	query *dns.Msg
 	zone  *zone
+	gone  bool // it exists only if the next plugin says so
 }
 
 // WriteMsg passes m on, and a denial of the name as one of its type only.
@@ -176,6 +203,9 @@ func (e *existing) WriteMsg(m *dns.Msg) error {
 	soa := slices.IndexFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA })
 	if soa < 0 || e.ofApex() {
 		return e.watched.WriteMsg(e.own())
+	}
+	if e.gone { // for no longer than the pool says so
+		return (&brief{&e.watched, e.zone.ttl}).WriteMsg(m)
 	}
 	nodata := *m // m and its records are the next plugin's
 	nodata.Rcode = dns.RcodeSuccess
@@ -197,7 +227,11 @@ func (e *existing) ofApex() bool {
 
 // own is the answer where the next plugin has none.
 func (e *existing) own() *dns.Msg {
-	m := negative(e.query, e.zone, dns.RcodeSuccess)
+	rcode := dns.RcodeSuccess
+	if e.gone {
+		rcode = dns.RcodeNameError
+	}
+	m := negative(e.query, e.zone, rcode)
 	q := e.query.Question[0]
 	switch {
 	case e.ofApex():

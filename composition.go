@@ -87,7 +87,11 @@ func (c *composition) place(name string, e *entry) {
 	for _, rtype := range append(types, dns.TypeCNAME) {
 		c.restore(setKey{name, rtype})
 	}
-	if !ok && s.choice.Reply == pool.Next {
+	if !ok && s.choice.Reply == pool.Next { // for as long as it is
+		for _, rtype := range append(types, dns.TypeCNAME) {
+			key := setKey{name, rtype}
+			c.put(key, limited(c.sets[key], s.ttl))
+		}
 		return
 	}
 	for _, rtype := range types {

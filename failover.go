@@ -146,17 +146,22 @@ func (f Failover) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if e == nil {
 		return f.serveUnknown(ctx, w, r, name)
 	}
-	if e.pool == nil {
-		return f.serveOther(ctx, w, r, name, e.zone)
+	z := e.zone
+	if r.Question[0].Qtype == dns.TypeDS && name == z.origin {
+		z = f.names.cut(z)
 	}
-	return f.servePool(ctx, w, r, name, e.zone, e.pool, e.as)
+	if e.pool == nil {
+		return f.serveOther(ctx, w, r, name, z, false)
+	}
+	return f.servePool(ctx, w, r, name, z, e.pool, e.as)
 }
 
 // serveTransfer leaves a transfer to the next plugins, which ask for the zone by Transfer. What nobody may have is
 // refused.
 func (f Failover) serveTransfer(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string) (int, error) {
 	rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
-	if errors.Is(err, errNoNS) || f.names.find(name) != nil && err != nil && isUnknown(rcode, err) {
+	e, _ := f.names.closest(name)
+	if errors.Is(err, errNoNS) || (e != nil || f.names.find(name) != nil) && err != nil && isUnknown(rcode, err) {
 		return dns.RcodeRefused, nil
 	}
 	return rcode, err
@@ -164,26 +169,37 @@ func (f Failover) serveTransfer(ctx context.Context, w dns.ResponseWriter, r *dn
 
 // servePool answers a query for a name of a pool, or one that is made of it.
 func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, z *zone, p *livePool, as *role) (int, error) {
-	if !p.has(r.Question[0].Qtype, as) {
-		return f.serveOther(ctx, w, r, name, z)
-	}
-	if as != nil && as.targets != nil {
+	isTarget, s := as != nil && as.targets != nil, p.now.Load()
+	switch {
+	case !p.has(r.Question[0].Qtype, as):
+		return f.serveOther(ctx, w, r, name, z, s.choice.Reply == pool.NXDomain && !isTarget && !f.encloses(name, z))
+	case isTarget:
 		return f.reply(ctx, w, r, name, z, p.target(r, z, as))
 	}
-	s := p.now.Load()
 	p.counted.add(ctx, p.names[0], s.tier())
 	if s.choice.Reply == pool.Next {
-		return plugin.NextOrFailure(f.Name(), f.Next, ctx, f.numbered(w), r)
+		return plugin.NextOrFailure(f.Name(), f.Next, ctx, &brief{f.numbered(w), s.ttl}, r)
 	}
 	return f.reply(ctx, w, r, name, z, p.answer(r, z, s, as))
 }
 
+// encloses says whether there are names below one, or it is the apex of a zone: then it exists, whatever becomes of its
+// own records (RFC 8020, section 2).
+func (f Failover) encloses(name string, z *zone) bool {
+	return name == z.origin || f.names.encloses[name]
+}
+
 // reply writes the answer of a pool. What it denies may be there in the next plugins' zone, if any type will
-// do; and a denial comes with the SOA of that zone where they have it, for a zone has but one.
+// do; and a denial comes with the SOA of that zone where they have it, for a zone has but one. That there is no such name
+// would be true of all types.
 func (f Failover) reply(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, z *zone, m *dns.Msg) (int, error) {
+	if m.Rcode == dns.RcodeNameError &&
+		(f.encloses(name, z) || f.zonesBelow && isThere(f.below(ctx, w, r, name, r.Question[0].Qtype))) {
+		m.Rcode = dns.RcodeSuccess
+	}
 	if denied := len(m.Answer) == 0 && len(m.Ns) > 0; denied && f.zonesBelow {
 		if r.Question[0].Qtype == dns.TypeANY && m.Rcode == dns.RcodeSuccess {
-			return f.serveOther(ctx, w, r, name, z)
+			return f.serveOther(ctx, w, r, name, z, false)
 		}
 		if soa := f.zoneSOA(ctx, w, r, z); soa != nil {
 			m.Ns = []dns.RR{soa}
@@ -210,9 +226,10 @@ func (f Failover) zoneSOA(ctx context.Context, w dns.ResponseWriter, r *dns.Msg,
 }
 
 // serveOther has the next plugin answer for a name that exists here without being of the type asked
-// for: a zone file may know more of it. It says NODATA where the next plugin has no such name.
-func (f Failover) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, z *zone) (int, error) {
-	e := &existing{watched: watched{ResponseWriter: w}, query: r, zone: z}
+// for: a zone file may know more of it. It says NODATA where the next plugin has no such name, unless the name is gone: it
+// has nothing here any more.
+func (f Failover) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, z *zone, gone bool) (int, error) {
+	e := &existing{watched: watched{ResponseWriter: w}, query: r, zone: z, gone: gone}
 	rcode, err := f.next(ctx, e, r, name)
 	if e.written || !isUnknown(rcode, err) {
 		return rcode, err
@@ -276,7 +293,7 @@ func (f Failover) existsBelow(ctx context.Context, w dns.ResponseWriter, r *dns.
 func (f Failover) serveWildcard(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, e *entry, next string) (int, error) {
 	as, ok := e.wildcard.roleBelow(name, next)
 	if !ok {
-		return f.serveOther(ctx, w, r, name, e.zone)
+		return f.serveOther(ctx, w, r, name, e.zone, false)
 	}
 	if f.zonesBelow && name == next && e.wildcard.has(r.Question[0].Qtype, as) {
 		theirs := nonwriter.New(w)

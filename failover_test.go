@@ -282,7 +282,8 @@ func TestServeStatuses(t *testing.T) {
 		{"fallback none", "----", nil, "A", nodata},
 		{"fallback none", "----", nil, "A edns", nodata + fall + "none)"},
 		{"fallback nxdomain", "----", nil, "A", "NXDOMAIN aa / example.org. 5 SOA minimum 5"},
-		{"fallback nxdomain", "----", nil, "TXT", nodata},
+		{"fallback nxdomain", "----", nil, "TXT", "NXDOMAIN aa / example.org. 5 SOA minimum 5"},
+		{"fallback nxdomain", "++++", nil, "TXT", nodata},
 		{"fallback servfail", "----", nil, "A", "SERVFAIL"},
 		{"fallback servfail", "----", nil, "A edns", "SERVFAIL" + fall + "servfail)"},
 		{"fallback refused", "----", nil, "A edns", "REFUSED" + fall + "refused)"},
@@ -453,6 +454,8 @@ func TestServeNext(t *testing.T) {
 		{bare, "x.example.org. A", "NOERROR", 1},
 		{failed, "x.example.org. A", "SERVFAIL unwritten: zone expired", 1},
 		{mx, "www.example.org. AXFR", "NOERROR aa www.example.org. 300 MX 10 mail.example.org.", 1},
+		{refused, "x.example.org. AXFR", "REFUSED unwritten", 1},
+		{refused, "example.net. AXFR", "REFUSED unwritten", 1},
 		{mx, "www.example.org. MX ch", "NOERROR aa www.example.org. 300 MX 10 mail.example.org.", 1},
 
 		// A wildcard covers a name unless the next plugins know it.
@@ -496,9 +499,17 @@ func TestServeNext(t *testing.T) {
 		t.Errorf("Wildcard's other types: %s, next plugin asked %d times", got, asked)
 	}
 
+	// Nobody transfers anything.
+	for query, want := range map[string]string{"www.example.org. AXFR": "REFUSED unwritten", "x.example.org. AXFR": "REFUSED unwritten",
+		"x.example.net. AXFR": "SERVFAIL unwritten: plugin/failover: no next plugin found"} {
+		if got := ask(t, serving(t, zoneOfTests, nil), query); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+
 	// fallback next.
 	f = serving(t, "failover www.example.org 192.0.2.1:443 {\nfallback next\n}", mx).turnFirst("-")
-	if got, want := ask(t, f, "www.example.org. A edns"), "NOERROR aa www.example.org. 300 MX 10 mail.example.org."; got != want {
+	if got, want := ask(t, f, "www.example.org. A edns"), "NOERROR aa www.example.org. 7 MX 10 mail.example.org."; got != want {
 		t.Errorf("Fallback next: got %s, want %s", got, want)
 	}
 }
@@ -814,10 +825,59 @@ func TestNamesBetweenZones(t *testing.T) {
 		{"failover www.example.org 192.0.2.1:443\nfailover x.a.b.example.org 192.0.2.2:443", "example.org. a.b.example.org.", "b.example.org.", "NOERROR"},
 		{"failover www.example.org 192.0.2.1:443\nfailover x.a.b.example.org 192.0.2.2:443", "example.org. a.b.example.org.", "c.example.org.", "NXDOMAIN"},
 		{"failover *.example.org 192.0.2.1:443", "example.org.", "ghost.*.example.org.", "NXDOMAIN"},
+		{"failover . 192.0.2.1:443\nfailover www.example.org 192.0.2.2:443", ".", "example.org.", "NOERROR"},
+		{"failover . 192.0.2.1:443\nfailover www.example.org 192.0.2.2:443", ".", "org.", "NOERROR"},
+		{"failover *. 192.0.2.1:443\nfailover www.example.org 192.0.2.2:443", ".", "org.", "NOERROR"},
+		{"failover *. 192.0.2.1:443\nfailover www.example.org 192.0.2.2:443", ".", "x.example.org.", "NXDOMAIN"},
+		{"failover *. 192.0.2.1:443\nfailover www.example.org 192.0.2.2:443", ".", "x.example.net.", "NOERROR"},
 	} {
 		f := serving(t, tc.directives, nil, strings.Fields(tc.zones)...)
 		if got := ask(t, f, tc.name+" TXT"); !strings.HasPrefix(got, tc.want+" aa /") {
 			t.Errorf("Got %s for %s of %q in %s, want %s", got, tc.name, tc.directives, tc.zones, tc.want)
+		}
+	}
+}
+
+// That a name is gone would be true of all that there is of it and below it.
+func TestFallbackOfANameThatExists(t *testing.T) {
+	const directives = "failover example.org x.example.org s.example.org 192.0.2.1:443 {\nfallback nxdomain\n}\nfailover under.x.example.org 192.0.2.2:443"
+	const nodata, gone = "NOERROR aa / example.org. 5 SOA minimum 5", "NXDOMAIN aa / example.org. 5 SOA minimum 5"
+	for query, want := range map[string]string{
+		"example.org. A": nodata, "x.example.org. A": nodata, "x.example.org. TXT": nodata, "s.example.org. A": gone, "s.example.org. TXT": gone,
+	} {
+		if got := ask(t, serving(t, directives, nil).turnFirst("-"), query); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+	services := serving(t, "failover x.example.org 192.0.2.1:443 {\nfallback nxdomain\nsrv http\n}", nil).turnFirst("-")
+	if got := ask(t, services, "x.example.org. A"); got != nodata {
+		t.Errorf("Above _http._tcp: %s, want %s", got, nodata)
+	}
+	const theirs = "example.org. 300 IN SOA ns.example.org. admin.example.org. 1 7200 1800 86400 60"
+	for _, tc := range []struct {
+		next        reply
+		query, want string
+	}{
+		{reply{flags: "aa", ns: theirs}, "A", "NOERROR aa / example.org. 5 SOA minimum 60"}, // it has something else
+		{reply{flags: "aa", ns: theirs}, "TXT", "NOERROR aa / example.org. 300 SOA minimum 60"},
+		{reply{rcode: dns.RcodeNameError, flags: "aa", ns: theirs}, "A", "NXDOMAIN aa / example.org. 5 SOA minimum 60"},
+		{reply{rcode: dns.RcodeNameError, flags: "aa", ns: theirs}, "TXT", "NXDOMAIN aa / example.org. 5 SOA minimum 60"},
+		{reply{rcode: dns.RcodeNameError}, "TXT", gone},
+	} {
+		f := serving(t, directives, tc.next).turnFirst("-")
+		f.zonesBelow, f.soasBelow = true, true
+		if got := ask(t, f, "s.example.org. "+tc.query); got != tc.want {
+			t.Errorf("%s, the next plugin says %+v: %s, want %s", tc.query, tc.next, got, tc.want)
+		}
+	}
+}
+
+// The DS records of a zone are those of the zone above (RFC 4035, section 3.1.4.1).
+func TestDSAtACut(t *testing.T) {
+	f := serving(t, "failover www.example.org www.sub.example.org 192.0.2.1:443", nil, "example.org.", "sub.example.org.")
+	for query, want := range map[string]string{"sub.example.org. DS": "example.org.", "sub.example.org. TXT": "sub.example.org.", "example.org. DS": "example.org."} {
+		if got, want := ask(t, f, query), "NOERROR aa / "+want+" 5 SOA minimum 5"; got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
 		}
 	}
 }

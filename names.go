@@ -11,8 +11,9 @@ import (
 // names are the names that a server block's pools make exist, and where each of them leads. They
 // never change once made.
 type names struct {
-	entries map[string]*entry
-	wild    bool // there are wildcards
+	entries  map[string]*entry
+	encloses map[string]bool // those of them that have others below them in their zone
+	wild     bool            // there are wildcards
 }
 
 // entry is one existing name.
@@ -26,7 +27,7 @@ type entry struct {
 // makeNames builds the names for pools, which lie in the zones of one server block. inZone finds or makes
 // the zone of an origin.
 func makeNames(pools []*livePool, zones []string, inZone func(origin string) *zone) *names {
-	n := &names{entries: make(map[string]*entry, len(pools))}
+	n := &names{entries: make(map[string]*entry, len(pools)), encloses: make(map[string]bool)}
 	origins := make(map[string]bool)
 	for _, p := range pools {
 		for _, name := range p.names {
@@ -69,15 +70,37 @@ func makeNames(pools []*livePool, zones []string, inZone func(origin string) *zo
 // one of these, too.
 func (n *names) join(origin string) {
 	between := []string{}
-	for off, end := dns.NextLabel(origin, 0); !end; off, end = dns.NextLabel(origin, off) {
-		if e := n.entries[origin[off:]]; e != nil {
+	for name := origin; name != "."; between = append(between, name) {
+		name = parent(name)
+		if e := n.entries[name]; e != nil {
 			for _, name := range between {
-				n.entries[name] = &entry{zone: e.zone}
+				n.entries[name], n.encloses[name] = &entry{zone: e.zone}, true
 			}
+			n.encloses[name] = true
 			return
 		}
-		between = append(between, origin[off:])
 	}
+}
+
+// parent is the name with a label less; the root has none.
+func parent(name string) string {
+	off, end := dns.NextLabel(name, 0)
+	if end {
+		return "."
+	}
+	return name[off:]
+}
+
+// cut is the zone that a zone is delegated from, if that is one of these, too: it has the DS records (RFC 4035, section
+// 3.1.4.1).
+func (n *names) cut(z *zone) *zone {
+	for name := z.origin; name != "."; {
+		name = parent(name)
+		if e := n.entries[name]; e != nil {
+			return e.zone
+		}
+	}
+	return z
 }
 
 // add makes a name exist, and with it every name between it and the apex of its zone.
@@ -87,12 +110,8 @@ func (n *names) add(name string, z *zone) *entry {
 		e = &entry{zone: z}
 		n.entries[name] = e
 		if name != z.origin {
-			off, end := dns.NextLabel(name, 0)
-			if end {
-				n.add(".", z)
-			} else {
-				n.add(name[off:], z)
-			}
+			n.add(parent(name), z)
+			n.encloses[parent(name)] = true
 		}
 	}
 	return e

@@ -548,7 +548,9 @@ func (v *revision) deny(m *dns.Msg) {
 		m.Answer, m.Ns = nil, nil
 		return
 	case pool.NXDomain:
-		m.Rcode = dns.RcodeNameError
+		if !v.hasOther() {
+			m.Rcode = dns.RcodeNameError
+		}
 	}
 	m.Ns = nil
 	soa := Failover{Next: v.next}.soaBelow(v.ctx, v.ResponseWriter, v.query, v.denied.Name, true)
@@ -561,6 +563,29 @@ func (v *revision) deny(m *dns.Msg) {
 		soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl, v.denied.Ttl)
 		m.Ns = []dns.RR{soa}
 	}
+}
+
+// hasOther says whether the name that is denied has addresses of the other family, as far as its answer goes: that there is
+// no such name would be true of these, too (RFC 8020, section 2).
+func (v *revision) hasOther() bool {
+	other := dns.TypeA
+	if v.query.Question[0].Qtype == dns.TypeA {
+		other = dns.TypeAAAA
+	}
+	below := Failover{Next: v.next}
+	m := below.below(v.ctx, v.ResponseWriter, v.query, v.denied.Name, other)
+	if m == nil {
+		return false
+	}
+	sets, _ := setsOf(m.Answer)
+	return slices.ContainsFunc(sets, func(s *recordSet) bool {
+		if s.given[0].Header().Rrtype != other {
+			return false
+		}
+		v := revision{overlaid: v.overlaid, version: v.version, table: v.table, still: true}
+		v.set(s, other)
+		return len(s.rrs) > 0
+	})
 }
 
 // addressOf is the address in a record of one.

@@ -252,7 +252,7 @@ func TestTransferBelow(t *testing.T) {
 		{"servfail", "alias.example.org. 7 A 192.0.2.1\nwww.example.org. 7 A 192.0.2.1"},
 		{"refused", "alias.example.org. 7 A 192.0.2.1\nwww.example.org. 7 A 192.0.2.1"},
 		{"192.0.2.99", "alias.example.org. 6 A 192.0.2.99\nwww.example.org. 6 A 192.0.2.99"},
-		{"next", "alias.example.org. 3600 CNAME www.example.org.\nwww.example.org. 3600 A 192.0.2.80\nwww.example.org. 3600 AAAA 2001:db8::80"},
+		{"next", "alias.example.org. 6 CNAME www.example.org.\nwww.example.org. 6 A 192.0.2.80\nwww.example.org. 6 AAAA 2001:db8::80"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w, l := newWorld(), new(library)

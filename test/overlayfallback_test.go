@@ -169,3 +169,17 @@ func TestOverlayFallbackOfOneSet(t *testing.T) {
 	returns(t, hosts[0])
 	wantAddresses(t, withoutNS(s.ask("single.example.org.", dns.TypeA)), "127.0.0.3")
 }
+
+// A name is not gone while it has addresses of the other family (RFC 8020).
+func TestOverlayFallbackOfOneFamily(t *testing.T) {
+	hosts := kin(t, "127.0.0.3", "::1")
+	zone := "$ORIGIN example.org.\n@ 3600 IN SOA " + fileSOA + "\nmixed 60 IN A 127.0.0.3\nmixed 60 IN AAAA ::1\n"
+	s := start(t, block(over(hosts, "fallback nxdomain"), "file "+write(t, "db.example.org", zone)+" example.org"))
+	taken(t, s, "example.org.", "up", 1, "mixed.example.org.")
+	wantAddresses(t, s.ask("mixed.example.org.", dns.TypeAAAA), "::1")
+	dies(t, hosts[0])
+	wantRecords(t, s.ask("mixed.example.org.", dns.TypeA), dns.RcodeSuccess, fmt.Sprintf("example.org. %d %s", overlayTTL, fileSOA))
+	wantAddresses(t, s.ask("mixed.example.org.", dns.TypeAAAA), "::1")
+	dies(t, hosts[1])
+	wantRecords(t, s.ask("mixed.example.org.", dns.TypeA), dns.RcodeNameError, fmt.Sprintf("example.org. %d %s", overlayTTL, fileSOA))
+}
