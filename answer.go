@@ -169,22 +169,24 @@ type brief struct {
 // WriteMsg passes m on, or a copy where a record of the answer, or a denial's, may be kept for longer: m is the next plugin's.
 func (b *brief) WriteMsg(m *dns.Msg) error {
 	mine := *m
-	if mine.Answer = b.section(m.Answer); len(m.Answer) == 0 {
-		mine.Ns = b.section(m.Ns)
+	section := &mine.Answer
+	if len(m.Answer) == 0 {
+		section = &mine.Ns
+	}
+	if !slices.ContainsFunc(*section, b.isLonger) {
+		return b.ResponseWriter.WriteMsg(m)
+	}
+	*section = slices.Clone(*section)
+	for i, rr := range *section {
+		if b.isLonger(rr) {
+			(*section)[i] = dns.Copy(rr)
+			(*section)[i].Header().Ttl = b.ttl
+		}
 	}
 	return b.ResponseWriter.WriteMsg(&mine)
 }
 
-func (b *brief) section(rrs []dns.RR) []dns.RR {
-	section := slices.Clone(rrs)
-	for i, rr := range rrs {
-		if rr.Header().Ttl > b.ttl {
-			section[i] = dns.Copy(rr)
-			section[i].Header().Ttl = b.ttl
-		}
-	}
-	return section
-}
+func (b *brief) isLonger(rr dns.RR) bool { return rr.Header().Ttl > b.ttl }
 
 // existing is the writer for the next plugin's answer about a name that exists here.
 type existing struct {

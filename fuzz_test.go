@@ -306,10 +306,22 @@ func FuzzServeDNS(f *testing.F) {
 			}
 		}
 		checkAddresses(t, h, r, w.msgs)
-		if len(w.msgs) == 1 && w.msgs[0] != next.wrote {
+		if len(w.msgs) == 1 && w.msgs[0] != next.wrote && !isBriefer(w.msgs[0], next.wrote) {
 			checkOwn(t, h, r, w.msgs[0], next.wrote)
 		}
 	})
+}
+
+// isBriefer says whether a message is another, but for its TTLs.
+func isBriefer(m, other *dns.Msg) bool {
+	if other == nil {
+		return false
+	}
+	m, other = m.Copy(), other.Copy()
+	for _, rr := range slices.Concat(m.Answer, m.Ns, other.Answer, other.Ns) {
+		rr.Header().Ttl = 0
+	}
+	return m.String() == other.String()
 }
 
 // checkAddresses sees to it that a name of a pool is answered by the pool.
