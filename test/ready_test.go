@@ -38,12 +38,13 @@ func polling(t testing.TB, url string) *poll {
 				return
 			case <-pace.C:
 			}
-			s := saying{at: time.Now()}
+			var s saying
 			if r, err := client.Get(url); err == nil {
 				body, _ := io.ReadAll(r.Body)
 				r.Body.Close()
 				s.text = fmt.Sprint(r.StatusCode, " ", string(body))
 			}
+			s.at = time.Now()
 			p.mu.Lock()
 			p.said = append(p.said, s)
 			p.mu.Unlock()
