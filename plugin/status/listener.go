@@ -47,6 +47,11 @@ func (l *Listen) changes() string {
 
 // Check says what is wrong with the files.
 func (l *Listen) Check() error {
+	if l.IsSocket() {
+		if known, err := os.Lstat(l.path()); err == nil && known.Mode().Type() != fs.ModeSocket {
+			return noSocket(l.path())
+		}
+	}
 	if l.Token != "" {
 		if _, err := readToken(l.Token); err != nil {
 			return err
@@ -239,12 +244,15 @@ func (n *listening) isThere() bool {
 	return err == nil && os.SameFile(now, n.file)
 }
 
+// noSocket is the error of a path that has something else.
+func noSocket(path string) error { return fmt.Errorf("%s is there and is no socket", path) }
+
 // listenSocket listens at a unix socket that has its mode from the first moment: it is made beside its place, and then
 // put there. One that nobody listens at is replaced.
 func listenSocket(path string, mode fs.FileMode) (net.Listener, fs.FileInfo, error) {
 	if known, err := os.Lstat(path); err == nil {
 		if known.Mode().Type() != fs.ModeSocket {
-			return nil, nil, fmt.Errorf("%s is there and is no socket", path)
+			return nil, nil, noSocket(path)
 		}
 		c, err := net.DialTimeout("unix", path, time.Second)
 		if err == nil {
