@@ -64,7 +64,7 @@ func (p *Plan) StateTrouble() (at string, err error) {
 	if errors.Is(err, fs.ErrPermission) {
 		err = nil
 	}
-	return s.position.String(), err
+	return s.String(), err
 }
 
 // At is where a property of the pool stands in the Corefile, with it or with the defaults; where it does not, where the
