@@ -245,7 +245,7 @@ func (c *config) nameservers(p property) (err error) {
 func (p property) names() ([]string, error) {
 	names := make([]string, 0, len(p.args))
 	for _, arg := range p.args {
-		name, err := parseName(arg)
+		name, err := readName(arg)
 		if err != nil {
 			return nil, p.errorf("%s: %v", p.word, err)
 		}
@@ -377,13 +377,13 @@ func (c *config) covers(d directive, zones []string, taken map[string]position) 
 // the names of the server block so far.
 func (c *config) arguments(d directive, zones []string, taken map[string]position) error {
 	for i, arg := range d.args {
-		if isAddress(arg) && len(c.names) > 0 {
+		if isAddress(arg) && !isOddName(arg, len(c.names) == 0) {
+			if len(c.names) == 0 {
+				return d.errorf("a pool without a NAME before %q, want failover NAME... ADDRESS...", arg)
+			}
 			return c.setTier(0, d.position, d.args[i:])
 		}
-		if isAddress(arg) {
-			break
-		}
-		name, err := parseName(arg)
+		name, err := readName(arg)
 		if err != nil {
 			return d.errorf("%v", err)
 		}
@@ -403,6 +403,39 @@ func (c *config) arguments(d directive, zones []string, taken map[string]positio
 		return d.errorf("a pool without a NAME, want failover NAME... ADDRESS...")
 	}
 	return nil
+}
+
+// isOddName says whether a word that could be meant as an address is rather a name: one with a slash, as in RFC 2317, or
+// with an equals sign, which only the first word of a line can be, as the others may be members with a label. Without a
+// colon there is nothing but digits and dots in an address.
+func isOddName(word string, first bool) bool {
+	_, behind, labelled := strings.Cut(word, "=")
+	if !labelled {
+		behind = word
+	}
+	return (first || !labelled) && !strings.ContainsAny(word, ":[") && strings.Trim(behind, "0123456789./") != ""
+}
+
+// readName is parseName of a word whose escapes are those of RFC 1035, section 5.1: three digits are an octet, and any
+// other character but a digit is itself.
+func readName(word string) (string, error) {
+	for rest := word; ; {
+		_, after, ok := strings.Cut(rest, `\`)
+		if !ok {
+			return parseName(word)
+		}
+		if after == "" {
+			return "", fmt.Errorf("%q is no domain name: nothing stands behind the last backslash", word)
+		}
+		escaped := 1
+		if '0' <= after[0] && after[0] <= '9' {
+			escaped = 3
+			if _, err := strconv.ParseUint(after[:min(len(after), escaped)], 10, 8); err != nil || len(after) < escaped {
+				return "", fmt.Errorf("%q is no domain name: %q, want three digits up to 255 behind the backslash", word, `\`+after[:min(len(after), escaped)])
+			}
+		}
+		rest = after[escaped:]
+	}
 }
 
 // read applies the properties of a directive.

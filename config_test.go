@@ -139,7 +139,10 @@ const (
 func inBlock(property string) string { return www + " {\n" + property + "\n}" }
 
 // into is the directive with an update in the defaults.
-func into(update string) string { return "failover {\nupdate " + update + "\n}\n" + www }
+func into(update string) string { return defaulting("update " + update) }
+
+// defaulting is the directive with one property in the defaults.
+func defaulting(property string) string { return "failover {\n" + property + "\n}\n" + www }
 
 // over is an overlay with more properties.
 func over(properties string) string { return "failover {\nprobe tcp://:443\n" + properties + "\n}" }
@@ -234,6 +237,10 @@ func TestConfigRight(t *testing.T) {
 			directives: "failover www.example.org www.example.net 192.0.2.10:443",
 			want:       "www.example.org. www.example.net. = 192.0.2.10:443; tcp://",
 		},
+		{name: "a classless reverse zone", keys: []string{"2.0.192.in-addr.arpa"}, directives: "failover 0/25.2.0.192.in-addr.arpa 1.0/25.2.0.192.in-addr.arpa 192.0.2.10:443", want: "0/25.2.0.192.in-addr.arpa. 1.0/25.2.0.192.in-addr.arpa. = 192.0.2.10:443; tcp://"},
+		{name: "an equals sign in a name", directives: "failover k=v.example.org east=192.0.2.10:443", want: "k=v.example.org. = east 192.0.2.10:443; tcp://"},
+		{name: "an equals sign in a further name", directives: `failover www.example.org k\061v.example.org 192.0.2.10:443`, want: "www.example.org. k=v.example.org. = 192.0.2.10:443; tcp://"},
+		{name: "escapes", directives: `failover \255\.\a\\.example.org 192.0.2.10:443`, want: `\255\.a\\.example.org. = 192.0.2.10:443; tcp://`},
 		{name: "the root zone", keys: []string{"."}, directives: "failover www.example.org . 192.0.2.10:443", want: "www.example.org. . = 192.0.2.10:443; tcp://"},
 		{name: "the wildcard of the root", keys: []string{"."}, directives: "failover * 192.0.2.10:443", want: "*. = 192.0.2.10:443; tcp://"},
 
@@ -477,6 +484,9 @@ func TestSetupErrors(t *testing.T) {
 		{"example.org:0 {\n    " + into("127.0.0.1:1 example.org key.example.org") + "\n    tsig {\n    secret key.example.org !\n    }\n}", key + `update with the key "key.example.org", whose secret is not base64: illegal base64 data at input byte 0`},
 		{"example.org:0 www.example.org:0 {\n    " + into("127.0.0.1:1 example.org") + "\n}\nwww.example.org:53001 {\n" + into("127.0.0.1:1 example.org") + "\n}", "plugin/failover: Corefile:9 - Error during parsing: " + `update of "www.example.org." at 127.0.0.1:1, which that of Corefile:3 writes already, want it written once`},
 		{"example.org:0 {\n    failover {\n    update 127.0.0.1:1 example.org\n    }\n    failover " + deep + " 127.0.0.1:443\n}", key + `update of "` + deep + `.", whose marker "_failover.` + deep + `." is too long a name`},
+		{"example.org:0 {\n    " + defaulting("status :53054\nstatus 127.0.0.1:53054") + "\n}", "plugin/failover: Corefile:4 - Error during parsing: " + `status 127.0.0.1:53054 beside :53054 of Corefile:3, which has it already, want one of them, or another port`},
+		{"example.org:0 {\n    " + defaulting("status [2001:db8::1]:53054") + "\n}\nexample.net:0 {\nfailover {\nstatus 0.0.0.0:53054\n}\nfailover example.net 192.0.2.1:443\n}", "plugin/failover: Corefile:9 - Error during parsing: " + `status 0.0.0.0:53054 beside [2001:db8::1]:53054 of Corefile:3, which has it already, want one of them, or another port`},
+		{"example.org:0 {\n    " + defaulting("status 127.0.0.1:53054\nstatus localhost:053054") + "\n}", "plugin/failover: Corefile:4 - Error during parsing: " + `status localhost:053054 beside 127.0.0.1:53054 of Corefile:3, which has it already, want one of them, or another port`},
 		{"example.org:0 {\n    failover www.example.org 127.0.0.1:443\n    loadbalance\n}", position + `loadbalance in the same server block would shuffle the answers, want a server block of their own for the names, or no loadbalance`},
 	}
 	for _, tc := range tests {
@@ -499,6 +509,7 @@ func TestSetupErrors(t *testing.T) {
 }
 
 func TestConfigWrong(t *testing.T) {
+	const namesFirst = "want failover NAME... ADDRESS..."
 	const (
 		addr     = "want one such as 192.0.2.10, 192.0.2.10:443 or [2001:db8::10]:443"
 		words    = "want one of allow, answer, backup, failback, fall, fallback, from, hold, https, interval, limit, min, ns, order, prefer, primary, probe, quorum, recheck, require, rise, share, soa, srv, startup, state, status, timeout, ttl, update"
@@ -514,7 +525,9 @@ func TestConfigWrong(t *testing.T) {
 		seconds  = "want whole seconds from 1s to 168h"
 		network  = "want a network such as 192.0.2.0/24"
 		replies  = "want one of all, last, next, none, nxdomain, primary, refused, servfail, or IP addresses without a port"
-		noName   = "a pool without a NAME, want failover NAME... ADDRESS..."
+		noName   = "a pool without a NAME, " + namesFirst
+		before   = "a pool without a NAME before "
+		escape   = "want three digits up to 255 behind the backslash"
 		url      = "is not a URL, want one such as tcp://:443 or http://:8080/healthz"
 		nothing  = "want nothing there"
 		noMember = `pool "www.example.org." has no primary member, want at least one IP address, or from next`
@@ -570,7 +583,7 @@ func TestConfigWrong(t *testing.T) {
 		{over("from next") + "\nfailover example.org {\nfrom next\n}", 5, `name "example.org" is already in the pool of Testfile:1, want each name once`},
 		{"failover *.example.org {\nfrom next\nprobe tcp://:80\n}", 1, `wildcard "*.example.org" with from next, want "example.org.": it is for all names at and below that`},
 		{"failover www.example.com {\nfrom next\nprobe tcp://:80\n}", 1, `name "www.example.com" is outside of the server block, want a name in example.org.`},
-		{"failover 192.0.2.1 {\nfrom next\nprobe tcp://:80\n}", 1, `a pool without a NAME, want failover NAME... ADDRESS...`},
+		{"failover 192.0.2.1 {\nfrom next\nprobe tcp://:80\n}", 1, before + `"192.0.2.1", ` + namesFirst},
 		{inBlock("srv"), 2, `srv without a value, want srv SERVICE...`},
 		{inBlock("srv _http"), 2, `srv "_http", want a service without underscores, such as http or sip/udp`},
 		{inBlock("srv http/sctp"), 2, `srv "http/sctp" has the protocol "sctp", want tcp or udp`},
@@ -619,10 +632,38 @@ func TestConfigWrong(t *testing.T) {
 		// The directive's own line.
 		{"failover", 1, "no pool in this server block, want failover NAME... ADDRESS..., or from next"},
 		{"failover {\nrise 2\n}", 1, "no pool in this server block, want failover NAME... ADDRESS..., or from next"},
-		{"failover 192.0.2.10:443", 1, noName},
+		{"failover 192.0.2.10:443", 1, before + `"192.0.2.10:443", ` + namesFirst},
+		{"failover 0/25 192.0.2.10:443", 1, before + `"0/25", ` + namesFirst},
+		{"failover east=192.0.2.10 www.example.org", 1, before + `"east=192.0.2.10", ` + namesFirst},
+		{"failover http://www.example.org 192.0.2.10:443", 1, before + `"http://www.example.org", ` + namesFirst},
+		{"failover www.example.org 192.0.2.0/24", 1, `"192.0.2.0/24" is no IP address, ` + addr},
+		{"failover www.example.org east=backend.example.org 192.0.2.10", 1, `"east=backend.example.org" is no IP address, ` + addr},
+		{"failover www/x.example.net 192.0.2.10:443", 1, `name "www/x.example.net" is outside of the server block, want a name in example.org.`},
+
+		// Escapes in names.
+		{`failover \256.example.org 192.0.2.10:443`, 1, `"\\256.example.org" is no domain name: "\\256", ` + escape},
+		{`failover \12.example.org 192.0.2.10:443`, 1, `"\\12.example.org" is no domain name: "\\12.", ` + escape},
+		{`failover a.example.org\0 192.0.2.10:443`, 1, `"a.example.org\\0" is no domain name: "\\0", ` + escape},
+		{`failover www.example.org\ 192.0.2.10:443`, 1, `"www.example.org\\" is no domain name: nothing stands behind the last backslash`},
+		{defaulting(`soa ns1.example.org \999.example.org`), 2, `soa: "\\999.example.org" is no domain name: "\\999", ` + escape},
+		{defaulting(`ns ns1.example.org\`), 2, `ns: "ns1.example.org\\" is no domain name: nothing stands behind the last backslash`},
+		{into(`192.0.2.53 \300.example.org`), 2, `update: "\\300.example.org" is no domain name: "\\300", ` + escape},
+		{into(`192.0.2.53 example.org \300`), 2, `update: key "\\300" is no domain name: "\\300", ` + escape},
+
+		// The operation of the process.
+		{defaulting("status 127.0.0.1:9054 token a token b"), 2, `status 127.0.0.1:9054: option "token" twice, want it once`},
+		{defaulting("status unix:///run/failover.sock mode 0600 mode 0660"), 2, `status unix:///run/failover.sock: option "mode" twice, want it once`},
+		{defaulting("status unix:///"), 2, `status "unix:///", want the path of a socket from the root, as in unix:///run/failover.sock`},
+		{defaulting("status unix:///run/.."), 2, `status "unix:///run/..", want the path of a socket from the root, as in unix:///run/failover.sock`},
+		{defaulting("status unix:///dev"), 2, `status unix:///dev: /dev is there and is no socket`},
+		{defaulting("status 127.0.0.256:9054"), 2, `status "127.0.0.256:9054", want an address to listen at, as in 127.0.0.1:9054`},
+		{defaulting(`state ""`), 2, `state "", want a file, such as /var/lib/failover/state`},
+		{defaulting("share etcd http://192.0.2.7:2379 site a site b"), 2, `share: option "site" twice, want it once`},
+		{defaulting("share etcd http://192.0.2.7:2379 etcd http://192.0.2.8:2379"), 2, `share: option "etcd" twice, want it once`},
+		{defaulting("share etcd http://192.0.2.7:2379 http://192.0.2.8:2379 http://192.0.2.7:2379/ site a"), 2, `share: endpoint "http://192.0.2.7:2379/" stands here twice`},
 		{"failover {\nprimary 192.0.2.10:443\n}", 1, noName},
 		{"failover {\nbackup 192.0.2.10:443\n}", 1, noName},
-		{`failover "" 192.0.2.10:443`, 1, noName},
+		{`failover "" 192.0.2.10:443`, 1, before + `"", ` + namesFirst},
 		{"failover www.example.org", 1, noMember},
 		{"failover www.example.org {\n}", 1, noMember},
 		{"failover www.example.org {\nbackup 192.0.2.10:443\n}", 1, noMember},

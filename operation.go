@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -83,8 +85,13 @@ func (c *config) share(p property) error {
 		},
 	}
 	s := sharePlace{position: p.position}
+	seen := make(map[string]bool)
 	for i := 0; i < len(p.args); {
 		word, end := p.args[i], i+1
+		if seen[word] {
+			return p.errorf("share: option %q twice, want it once", word)
+		}
+		seen[word] = true
 		for end < len(p.args) && words[p.args[end]] == nil {
 			end++
 		}
@@ -92,6 +99,13 @@ func (c *config) share(p property) error {
 			return p.errorf("share with %q and %d values, want share %s", word, end-i-1, shareUsage)
 		}
 		i = end
+	}
+	for i, e := range s.Endpoints {
+		if slices.ContainsFunc(s.Endpoints[:i], func(before string) bool {
+			return strings.TrimSuffix(before, "/") == strings.TrimSuffix(e, "/")
+		}) {
+			return p.errorf("share: endpoint %q stands here twice", e)
+		}
 	}
 	if err := s.Check(); err != nil {
 		return p.errorf("share: %v", err)
@@ -107,6 +121,7 @@ func (c *config) status(p property) error {
 		return p.errorf("%v", err)
 	}
 	l.Address = address
+	seen := make(map[string]bool)
 	for args := p.args[1:]; len(args) > 0; {
 		word, values := args[0], map[string]int{"token": 1, "tls": 2, "mode": 1}[args[0]]
 		switch {
@@ -115,6 +130,10 @@ func (c *config) status(p property) error {
 		case len(args) <= values:
 			return p.errorf("status %s with %q and %d values, want %d", p.args[0], word, len(args)-1, values)
 		}
+		if seen[word] {
+			return p.errorf("status %s: option %q twice, want it once", p.args[0], word)
+		}
+		seen[word] = true
 		switch word {
 		case "token":
 			l.Token = c.path(args[1])
@@ -141,16 +160,16 @@ func (c *config) status(p property) error {
 // listenAddress reads where to listen.
 func listenAddress(word string) (string, error) {
 	if path, ok := strings.CutPrefix(word, "unix://"); ok {
-		if !filepath.IsAbs(path) {
+		if path = filepath.Clean(path); !filepath.IsAbs(path) || path == "/" {
 			return "", fmt.Errorf("status %q, want the path of a socket from the root, as in unix:///run/failover.sock", word)
 		}
-		return "unix://" + filepath.Clean(path), nil
+		return "unix://" + path, nil
 	}
 	host, port, err := net.SplitHostPort(word)
 	if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || n == 0 {
 		return "", fmt.Errorf("status %q, want HOST:PORT, as in 127.0.0.1:9054, or unix:///run/failover.sock", word)
 	}
-	if host != "" && !isAddress(host) && host != "localhost" {
+	if _, err := netip.ParseAddr(host); err != nil && host != "" && host != "localhost" {
 		return "", fmt.Errorf("status %q, want an address to listen at, as in 127.0.0.1:9054", word)
 	}
 	return word, nil
@@ -171,6 +190,9 @@ const maxMaxAge = 24 * time.Hour
 func (c *config) state(p property) error {
 	if err := p.takes(2); err != nil {
 		return err
+	}
+	if p.args[0] == "" {
+		return p.errorf("state \"\", want a file, such as /var/lib/failover/state")
 	}
 	s := statePlace{p.position, c.path(p.args[0]), time.Minute}
 	if target, err := filepath.EvalSymlinks(s.file); err == nil {
@@ -232,6 +254,43 @@ func (o *operation) join(other *operation) (err error) {
 		err = cmp.Or(err, o.agree(*other.share))
 	}
 	return err
+}
+
+// apart checks that no listener takes the place of another. Where the network has both families, all addresses of one
+// are all of both.
+func (o *operation) apart() error {
+	for i := range o.listens {
+		l := &o.listens[i]
+		for j := range i {
+			if before := &o.listens[j]; l.collides(before) {
+				return l.errorf("status %s beside %s of %s:%d, which has it already, want one of them, or another port", l.Address, before.Address, before.file, before.line)
+			}
+		}
+	}
+	return nil
+}
+
+// collides says whether two listeners cannot be there at once. A socket has its path to itself, see add.
+func (l *listen) collides(other *listen) bool {
+	if l.IsSocket() || other.IsSocket() {
+		return false
+	}
+	a, b := listenedAt(l.Address), listenedAt(other.Address)
+	return a.Port() == b.Port() && (a.Addr() == b.Addr() || a.Addr().IsUnspecified() || b.Addr().IsUnspecified())
+}
+
+// listenedAt is an address that [listenAddress] takes, without its word for all addresses and for the loopback.
+func listenedAt(address string) netip.AddrPort {
+	host, port, _ := net.SplitHostPort(address)
+	number, _ := strconv.ParseUint(port, 10, 16)
+	switch host {
+	case "":
+		host = "::"
+	case "localhost":
+		host = "127.0.0.1"
+	}
+	addr, _ := netip.ParseAddr(host)
+	return netip.AddrPortFrom(addr.Unmap(), uint16(number))
 }
 
 // places are the listeners as the status server wants them.

@@ -2,10 +2,16 @@ package failover
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
@@ -38,6 +44,27 @@ type PlannedPool struct {
 
 	said, defaults map[string]property
 	server         *dnsserver.Config
+}
+
+// StateTrouble is what the server would warn of as to its state file when it starts, and where that is written; nil:
+// there is nothing, or no such file to be. What this process may not look at is left to the server's user.
+func (p *Plan) StateTrouble() (at string, err error) {
+	if p.corefile == nil || p.corefile.generation.state == nil {
+		return "", nil
+	}
+	s := p.corefile.generation.state
+	_, err = readState(s.file, s.maxAge, time.Now())
+	if err == nil {
+		if info, e := os.Stat(filepath.Dir(s.file)); e != nil {
+			err = e
+		} else if !info.IsDir() {
+			err = fmt.Errorf("%s is no directory", filepath.Dir(s.file))
+		}
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		err = nil
+	}
+	return s.String(), err
 }
 
 // At is where a property of the pool stands in the Corefile, with it or with the defaults; where it does not, where the

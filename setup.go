@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -27,7 +28,8 @@ func setup(c *caddy.Controller) error {
 	}
 
 	all := corefileOf(c)
-	if err := all.generation.join(&configs[0].operation); err != nil {
+	operation := &all.generation.operation
+	if err := cmp.Or(operation.join(&configs[0].operation), operation.apart()); err != nil {
 		return plugin.Error("failover", err)
 	}
 	if all.plan != nil {

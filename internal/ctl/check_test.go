@@ -151,6 +151,35 @@ func TestCheckRefused(t *testing.T) {
 	}
 }
 
+// A state file that the server would do without is a warning, and one that is not there yet is none.
+func TestCheckState(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"mine": "my diary", "broken": `{"format":"failover state","version":1`, "empty": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{
+		"":           dir + " is no file, so it is left as it is, and nothing is kept; a restart",
+		"none/state": "stat " + dir + "/none: no such file or directory; a restart",
+		"mine/state": "mine/state: not a directory; a restart",
+		"mine":       dir + "/mine is no state file of failover, so it is left as it is",
+		"broken":     dir + "/broken is not whole: unexpected end",
+		"empty":      "",
+		"new":        "",
+	} {
+		path := corefile(t, "example.org:0 {\n failover {\n state "+dir+"/"+name+"\n }\n failover www.example.org 127.0.0.1:80\n}\n")
+		got := run(t, "check", "-no-probe", path)
+		if want == "" {
+			if got.status != good || strings.Contains(got.out, "warning") {
+				t.Errorf("With the state file %q the status is %d, and it prints %s", name, got.status, got.out)
+			}
+		} else if got.status != no || !strings.Contains(got.out, "\n"+path+":3: warning: state: ") || !strings.Contains(got.out, want) {
+			t.Errorf("With the state file %q the status is %d, and it prints %s, want %q", name, got.status, got.out, want)
+		}
+	}
+}
+
 func TestFindings(t *testing.T) {
 	many := make([]string, 0, 2000)
 	for i := range 2000 {

@@ -92,6 +92,14 @@ func (c *client) request(ctx context.Context, method, path string, query url.Val
 	return r, nil
 }
 
+// segment is a word as one segment of a path. Dots alone would be taken as a step in the path, by ourselves for one.
+func segment(word string) string {
+	if strings.Trim(word, ".") == "" {
+		return strings.ReplaceAll(word, ".", "%2E")
+	}
+	return url.PathEscape(word)
+}
+
 // get reads one document.
 func (c *client) get(ctx context.Context, path string, query url.Values, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)

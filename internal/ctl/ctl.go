@@ -133,6 +133,8 @@ func start(ctx context.Context, args []string, w World, say *printer) error {
 		return fmt.Errorf("%s without %s, want failoverctl %s", s.name, s.command.args, s.synopsis())
 	case s.most >= 0 && n > s.most:
 		return fmt.Errorf("%s with %q, want failoverctl %s", s.name, s.args[s.most], s.synopsis())
+	case slices.Contains(s.args, "") && s.most >= 0 && s.name != "status": // which shows all pools without a text
+		return fmt.Errorf("%s \"\", want failoverctl %s", s.name, s.synopsis())
 	case s.output != "text" && s.output != "json":
 		return fmt.Errorf("-o %q, want text or json", s.output)
 	}

@@ -3,7 +3,6 @@ package ctl
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +17,7 @@ func explain(ctx context.Context, s *session) error {
 		return err
 	}
 	var d status.Document
-	if err := c.get(ctx, "pools/"+url.PathEscape(fqdn(s.args[0])), nil, &d); err != nil {
+	if err := c.get(ctx, "pools/"+segment(fqdn(s.args[0])), nil, &d); err != nil {
 		return err
 	}
 	if s.output == "json" {

@@ -45,7 +45,7 @@ func findings(plan *failover.Plan) []finding {
 			}
 		}
 	}
-	for _, f := range []func(*failover.Plan) []finding{labelsAcross, spares, pace} {
+	for _, f := range []func(*failover.Plan) []finding{labelsAcross, spares, pace, state} {
 		all = append(all, f(plan)...)
 	}
 	return all
@@ -234,4 +234,13 @@ func pace(plan *failover.Plan) []finding {
 	return []finding{{most.pool.At("interval"), warning, fmt.Sprintf(
 		"the members get %.0f probes a second in all, most of them, %.0f, those of pool %s, and %d are what one server is made for; a longer interval for all but the few that matter",
 		total, most.rate, most.pool.Names[0], mostProbes)}}
+}
+
+// state is a state file that cannot be kept, or is not one.
+func state(plan *failover.Plan) []finding {
+	at, err := plan.StateTrouble()
+	if err == nil {
+		return nil
+	}
+	return []finding{{at, warning, fmt.Sprintf("state: %v; a restart would begin with nothing", err)}}
 }

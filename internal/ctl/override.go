@@ -129,13 +129,13 @@ func (s *session) target() (string, error) {
 	case s.label && isAddress:
 		return "", fmt.Errorf("-label %q, want a label, which is no address", member)
 	case s.label:
-		return "overrides/labels/" + url.PathEscape(member), nil
+		return "overrides/labels/" + segment(member), nil
 	case s.pool != "":
-		return "overrides/pools/" + url.PathEscape(fqdn(s.pool)) + "/members/" + url.PathEscape(member), nil
+		return "overrides/pools/" + segment(fqdn(s.pool)) + "/members/" + segment(member), nil
 	case !isAddress:
 		return "", fmt.Errorf("member %q, want an address such as 192.0.2.10 or 192.0.2.10:443; with -label it is a label, and with -pool NAME it may be one", member)
 	}
-	return "overrides/members/" + url.PathEscape(member), nil
+	return "overrides/members/" + segment(member), nil
 }
 
 func fqdn(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) + "." }

@@ -48,6 +48,31 @@ func overrides(f *fake) {
 	})
 }
 
+// A word of dots is no step in the path, and one with a slash is one segment of it.
+func TestSegments(t *testing.T) {
+	f := serve(t)
+	overrides(f)
+	for _, args := range [][]string{
+		{"drain", "fra", "-pool", "."}, {"clear", "fra", "-pool", "0/25.2.0.192.in-addr.arpa"}, {"clear", "-label", ".."}, {"explain", "."},
+	} {
+		run(t, append([]string{withToken(t, "secret"), "$FAILOVER_SERVER=" + f.URL}, args...)...)
+	}
+	var got []string
+	for _, r := range f.asked() {
+		path, _, _ := strings.Cut(strings.Fields(r)[1], "?")
+		got = append(got, path)
+	}
+	want := []string{
+		"/api/v1/overrides/pools/%2E/members/fra",
+		"/api/v1/overrides/pools/0%2F25.2.0.192.in-addr.arpa./members/fra",
+		"/api/v1/overrides/labels/%2E%2E",
+		"/api/v1/pools/%2E",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("The server was asked %q, want %q", got, want)
+	}
+}
+
 // withToken is the file of a token.
 func withToken(t *testing.T, token string) string {
 	t.Helper()

@@ -127,7 +127,7 @@ func (s *session) shown(ctx context.Context, c *client) (*status.Document, error
 		return c.pools(ctx, url.Values{})
 	}
 	d := new(status.Document)
-	return d, c.get(ctx, "pools/"+url.PathEscape(fqdn(s.args[0])), nil, d)
+	return d, c.get(ctx, "pools/"+segment(fqdn(s.args[0])), nil, d)
 }
 
 // maxRows is how many rows of a kind no terminal has.

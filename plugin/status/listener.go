@@ -18,8 +18,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // Listen is where a server is to be had, and what is allowed there.
@@ -47,6 +45,11 @@ func (l *Listen) changes() string {
 
 // Check says what is wrong with the files.
 func (l *Listen) Check() error {
+	if l.IsSocket() {
+		if known, err := os.Lstat(l.path()); err == nil && known.Mode().Type() != fs.ModeSocket {
+			return noSocket(l.path())
+		}
+	}
 	if l.Token != "" {
 		if _, err := readToken(l.Token); err != nil {
 			return err
@@ -68,7 +71,7 @@ type Listeners struct {
 	open map[string]*listening // by the address
 }
 
-// maxConnections is how many clients a listener serves at once; further ones wait.
+// maxConnections is how many clients a listener has at once, see crowd.
 const maxConnections = 256
 
 // listening is a listener and what serves it.
@@ -172,6 +175,7 @@ func (ls *Listeners) listen(l Listen) (*listening, error) {
 
 // serve begins to serve, in a goroutine that ends with the listener.
 func (n *listening) serve(s *Server) {
+	clients := &crowd{Listener: secured{n.Listener, n}, waiting: make(map[net.Conn]time.Time)}
 	n.server = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: patience,
@@ -180,12 +184,83 @@ func (n *listening) serve(s *Server) {
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		BaseContext:       func(net.Listener) context.Context { return context.WithValue(context.Background(), listenKey{}, n) },
+		ConnState:         clients.note,
 		ErrorLog:          golog.New(discard{}, "", 0), // what clients do wrong is no news
 	}
 	go func() {
 		defer close(n.done)
-		n.server.Serve(secured{netutil.LimitListener(n.Listener, maxConnections), n})
+		n.server.Serve(clients)
 	}()
+}
+
+// crowd is a listener with maxConnections clients at most, so that none of them keeps others out by doing nothing. A
+// further one takes the place of the one that has not asked for anything for longest. Where all are being answered, it
+// is turned away.
+type crowd struct {
+	net.Listener
+
+	mu      sync.Mutex
+	waiting map[net.Conn]time.Time // all there are: since when they could ask; zero: they are being answered
+}
+
+// Accept returns the next client that there is room for.
+func (c *crowd) Accept() (net.Conn, error) {
+	for {
+		next, err := c.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if c.admit(next) {
+			return next, nil
+		}
+		hangUp(next)
+	}
+}
+
+// admit takes in a client, if there is room or can be.
+func (c *crowd) admit(next net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.waiting) >= maxConnections {
+		var idlest net.Conn
+		for client, since := range c.waiting {
+			if !since.IsZero() && (idlest == nil || since.Before(c.waiting[idlest])) {
+				idlest = client
+			}
+		}
+		if idlest == nil {
+			return false
+		}
+		delete(c.waiting, idlest)
+		hangUp(idlest)
+	}
+	c.waiting[next] = time.Now()
+	return true
+}
+
+// note follows what clients do. It is for http.Server to call.
+func (c *crowd) note(client net.Conn, now http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.waiting[client]; !ok {
+		return // it has been hung up on
+	}
+	switch now {
+	case http.StateActive:
+		c.waiting[client] = time.Time{}
+	case http.StateIdle:
+		c.waiting[client] = time.Now()
+	case http.StateClosed, http.StateHijacked:
+		delete(c.waiting, client)
+	}
+}
+
+// hangUp closes a connection without a last word, which TLS would wait for.
+func hangUp(c net.Conn) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	c.Close()
 }
 
 // discard takes what is logged to nowhere.
@@ -239,12 +314,15 @@ func (n *listening) isThere() bool {
 	return err == nil && os.SameFile(now, n.file)
 }
 
+// noSocket is the error of a path that has something else.
+func noSocket(path string) error { return fmt.Errorf("%s is there and is no socket", path) }
+
 // listenSocket listens at a unix socket that has its mode from the first moment: it is made beside its place, and then
 // put there. One that nobody listens at is replaced.
 func listenSocket(path string, mode fs.FileMode) (net.Listener, fs.FileInfo, error) {
 	if known, err := os.Lstat(path); err == nil {
 		if known.Mode().Type() != fs.ModeSocket {
-			return nil, nil, fmt.Errorf("%s is there and is no socket", path)
+			return nil, nil, noSocket(path)
 		}
 		c, err := net.DialTimeout("unix", path, time.Second)
 		if err == nil {

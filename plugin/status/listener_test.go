@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -429,4 +430,111 @@ func TestOpenFails(t *testing.T) {
 	if code, err := get("http://"+at+"/", new(http.Transport)); code != 200 {
 		t.Errorf("%d (%v), want 200", code, err)
 	}
+}
+
+// client is one that keeps its connection.
+type client struct {
+	net.Conn
+	from *bufio.Reader
+}
+
+func (s *stand) client() *client {
+	c := s.dial()
+	return &client{c, bufio.NewReader(c)}
+}
+
+// another is what a further client gets, which has not to wait.
+func (s *stand) another() int {
+	s.Helper()
+	began := time.Now()
+	code := s.client().ask()
+	if took := time.Since(began); took > 0 {
+		s.Errorf("a further client waits for %s", took)
+	}
+	return code
+}
+
+// ask sends a request, and is the status of its answer; 0: it has been hung up on.
+func (c *client) ask() int {
+	if err := c.send(); err != nil {
+		return 0
+	}
+	return c.answer()
+}
+
+func (c *client) send() error {
+	_, err := io.WriteString(c, "GET /api/v1/pools HTTP/1.1\r\nHost: x\r\n\r\n")
+	return err
+}
+
+func (c *client) answer() int {
+	resp, err := http.ReadResponse(c.from, nil)
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	io.Copy(io.Discard, resp.Body)
+	synctest.Wait() // the server has noticed that it is answered
+	return resp.StatusCode
+}
+
+// TestCrowd has all clients there that a listener takes, and one more.
+func TestCrowd(t *testing.T) {
+	crowd := func(t *testing.T, first func(*client)) (*stand, []*client) {
+		s := newStand(t)
+		all := make([]*client, maxConnections)
+		for i := range all {
+			all[i] = s.client()
+			first(all[i])
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+		}
+		return s, all
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s, all := crowd(t, func(c *client) { c.ask() })
+		defer s.close()
+		all[0].ask() // so that another has been idle for longest
+		if code := s.another(); code != 200 {
+			t.Errorf("where all others are idle: %d, want 200", code)
+		}
+		for i, c := range all {
+			if code, want := c.ask(), map[bool]int{true: 0, false: 200}[i == 1]; code != want {
+				t.Errorf("client %d: %d, want %d", i, code, want)
+			}
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s, all := crowd(t, func(*client) {})
+		defer s.close()
+		if code := s.another(); code != 200 {
+			t.Errorf("where all others have never said a word: %d, want 200", code)
+		}
+		if code := all[0].ask(); code != 0 {
+			t.Errorf("the first of these: %d, want it gone", code)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s, all := crowd(t, func(c *client) { c.send() })
+		defer s.close()
+		if code := s.another(); code != 0 {
+			t.Errorf("where all others are being answered: %d, want it turned away", code)
+		}
+		for i, c := range all[:2] {
+			if code := c.answer(); code != 200 {
+				t.Errorf("client %d, which was being answered: %d, want 200", i, code)
+			}
+		}
+		all[0].Close()
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		for i, want := range []int{200, 200} { // in the place that is free, and in that of the one that is idle
+			if code := s.another(); code != want {
+				t.Errorf("client %d after these: %d, want %d", i, code, want)
+			}
+		}
+		if code := all[1].ask(); code != 0 {
+			t.Errorf("the one that was idle: %d, want it gone", code)
+		}
+	})
 }

@@ -56,6 +56,20 @@ func TestHost(t *testing.T) {
 	}
 }
 
+// TestRoot has the pool of the root, whose name alone in a path would be a step in it.
+func TestRoot(t *testing.T) {
+	f := newFront(t, Listen{Address: "unix:///run/failover.sock"})
+	f.problemOf(f.do("GET", "/api/v1/pools/%2E", ""), 404)
+	f.pools = append(f.pools, full("."))
+	resp := f.do("GET", "/api/v1/pools/%2E", "")
+	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || !strings.Contains(string(body), `"names":["."]`) {
+		t.Errorf("%s (%v): %.300s, want the pool of the root", resp.Status, err, body)
+	}
+	if resp := f.do("PUT", "/api/v1/overrides/pools/%2E/members/192.0.2.2", drain); resp.StatusCode != 200 || !strings.Contains(f.last(), "192.0.2.2 in .:") {
+		t.Errorf("%s: decided is %q, want the member in the pool of the root", resp.Status, f.last())
+	}
+}
+
 // TestForeignPage has requests as browsers send them for a page of this server, and for one from elsewhere.
 func TestForeignPage(t *testing.T) {
 	for _, f := range []*front{withToken(t), newFront(t, Listen{Address: "unix:///run/failover.sock"})} {

@@ -378,31 +378,6 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestConnections has as many clients as are served at once; the next waits for one to go.
-func TestConnections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newStand(t)
-		var all []net.Conn
-		for range maxConnections {
-			all = append(all, s.dial())
-		}
-		taken := make(chan net.Conn)
-		go func() { taken <- s.dial() }()
-		synctest.Wait()
-		select {
-		case <-taken:
-			t.Error("one more is served")
-		default:
-		}
-		all[0].Close()
-		all = append(all, <-taken)
-		for _, c := range all {
-			c.Close()
-		}
-		s.close()
-	})
-}
-
 // TestIdle has clients leave room for others that take it and say nothing.
 func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
