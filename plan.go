@@ -46,8 +46,8 @@ type PlannedPool struct {
 	server         *dnsserver.Config
 }
 
-// StateTrouble is what the server would warn of as to its state file when it starts, and where that is written; nil:
-// there is nothing, or no such file to be. What this process may not look at is left to the server's user.
+// StateTrouble is what the server would warn of as to its state file when it starts, and where that is written. No error:
+// nothing, or no such file to be. What this process may not look at is left to the server's user.
 func (p *Plan) StateTrouble() (at string, err error) {
 	if p.corefile == nil || p.corefile.generation.state == nil {
 		return "", nil
