@@ -124,6 +124,7 @@ func TestRefuses(t *testing.T) {
 		`status: flag provided but not defined: -nonsense`:                                                  {"status", "-nonsense"},
 		`status with "b", want failoverctl status [TEXT]`:                                                   {"status", "a", "b"},
 		`explain without NAME, want failoverctl explain NAME`:                                               {"explain"},
+		`invalid value "" for flag -pool: want a name`:                                                      {"drain", "192.0.2.1", "-pool", ""},
 		`explain "", want failoverctl explain NAME`:                                                         {"explain", ""},
 		`watch "", want failoverctl watch [NAME]`:                                                           {"watch", ""},
 		`clear "", want failoverctl clear MEMBER`:                                                           {"clear", "-label", ""},

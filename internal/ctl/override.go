@@ -18,7 +18,12 @@ import (
 
 // overrideFlags are those of all commands that decide about a member.
 func overrideFlags(fs *flag.FlagSet, o *options) {
-	fs.StringVar(&o.pool, "pool", "", "in the pool of this `NAME` only; MEMBER may be a label then")
+	fs.Func("pool", "in the pool of this `NAME` only; MEMBER may be a label then", func(name string) error {
+		if o.pool = name; name == "" { // of a shell's variable that is not set: it would be in all pools
+			return errors.New("want a name")
+		}
+		return nil
+	})
 	fs.BoolVar(&o.label, "label", false, "MEMBER is a label: all members that have it, in all pools")
 	fs.StringVar(&o.reason, "reason", "", "`TEXT` that is shown with the member, and why in the log")
 	fs.StringVar(&o.author, "author", "", "`NAME` of who decides ($SUDO_USER or $USER, at this host)")
