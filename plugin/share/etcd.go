@@ -460,7 +460,7 @@ func (s *Share) writeVotes(ctx context.Context, c *clientv3.Client, kept *<-chan
 	at, votes := s.config.Prefix+inSites+s.config.Site, s.config.Prefix+inVotes+s.config.Site+"/"
 	puts := []clientv3.Op{clientv3.OpPut(at, b.beat, clientv3.WithLease(s.lease))}
 	if b.sweep {
-		puts = append(puts, clientv3.OpDelete(votes, clientv3.WithPrefix()), clientv3.OpPut(s.config.Prefix+inUse, text(format)))
+		puts = append(puts, clientv3.OpDelete(votes, clientv3.WithPrefix()), s.use())
 	}
 	for about, value := range b.puts {
 		puts = append(puts, clientv3.OpPut(votes+about.String(), value, clientv3.WithLease(s.lease)))
@@ -497,6 +497,9 @@ func (s *Share) writeVotes(ctx context.Context, c *clientv3.Client, kept *<-chan
 	return b.sweep || len(puts) == ops, nil
 }
 
+// use notes that there is, or was, a site: what etcd has not is no longer decided.
+func (s *Share) use() clientv3.Op { return clientv3.OpPut(s.config.Prefix+inUse, text(format)) }
+
 // wrote counts a transaction. last is etcd as it was seen when that began: it is an error that it was set back since, as the
 // watch would wait for what is to come.
 func (s *Share) wrote(keys int, last etcd, h *etcdserverpb.ResponseHeader, took time.Duration) error {
@@ -522,7 +525,7 @@ func (s *Share) writeDecisions(ctx context.Context, c *clientv3.Client) error {
 		if len(overrides)+len(lets) == 0 {
 			return nil
 		}
-		var puts []clientv3.Op
+		puts := []clientv3.Op{s.use()}
 		for about, w := range overrides {
 			key := s.config.Prefix + inOverrides + about.String()
 			if w.override == nil {
