@@ -206,7 +206,13 @@ func TestNothingLeft(t *testing.T) {
 			t.Errorf("%s: %d connections in TIME_WAIT, want a reset", name, n)
 		}
 	}
-	// The servers are in this process too, and may take a moment to see the end.
+	nothingLeft(t, files, goroutines)
+}
+
+// nothingLeft waits until there are no more open files and goroutines than before. The servers are in this process too,
+// and may take a moment to see the end.
+func nothingLeft(t *testing.T, files, goroutines int) {
+	t.Helper()
 	for end := time.Now().Add(time.Second); ; time.Sleep(5 * time.Millisecond) {
 		f, g := openFiles(t), runtime.NumGoroutine()
 		if f <= files && g <= goroutines {

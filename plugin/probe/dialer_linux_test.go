@@ -166,15 +166,7 @@ func TestDialerNothingLeft(t *testing.T) {
 		}
 	}
 	d.Close()
-	for end := time.Now().Add(time.Second); ; time.Sleep(5 * time.Millisecond) {
-		f, g := openFiles(t), runtime.NumGoroutine()
-		if f <= files && g <= goroutines {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%d open files and %d goroutines, want the %d and %d of before", f, g, files, goroutines)
-		}
-	}
+	nothingLeft(t, files, goroutines)
 }
 
 // A thousand targets that do not answer at all are waited for together, and the end of the Dialer ends them.

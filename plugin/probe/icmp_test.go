@@ -140,9 +140,7 @@ func TestICMP(t *testing.T) {
 		time.AfterFunc(30*time.Millisecond, cancel)
 		wantError(t, s.Probe(ctx, member), "canceled while reading")
 	}
-	if f, g := openFiles(t), runtime.NumGoroutine(); f != files || g != goroutines {
-		t.Errorf("%d open files and %d goroutines, want the %d and %d of before", f, g, files, goroutines)
-	}
+	nothingLeft(t, files, goroutines)
 }
 
 // Replies that are not to this ping are not taken for one.
