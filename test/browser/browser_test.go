@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -187,15 +189,23 @@ func listen(t *testing.T, address string) member {
 
 func (m member) String() string { return m.Addr().String() }
 
+// given is the last port that free gave. They are below those that the system gives to connections and to who asks for
+// none: one of those could be given twice.
+var given atomic.Uint32
+
+func init() { given.Store(20_000 + rand.Uint32N(10_000)) }
+
 // free is an address that nobody listens on.
 func free(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", home+":0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		if l, err := net.Listen("tcp", fmt.Sprint(home, ":", given.Add(1))); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("none of 100 ports is free")
+	return ""
 }
 
 func write(t *testing.T, name, text string) {
