@@ -255,6 +255,23 @@ func TestAgreementOfNewcomerOnHold(t *testing.T) {
 	})
 }
 
+// Who starts waits for the others, and no longer than it waits for its members.
+func TestStartWaitsForOthers(t *testing.T) {
+	for after, want := range map[time.Duration]time.Duration{time.Millisecond: 0, 2 * time.Second: 2 * time.Second, time.Hour: 3 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			a, w := elsewhere(t), newWorld()
+			a.ready = make(chan struct{})
+			time.AfterFunc(after, func() { close(a.ready) })
+			began := time.Now()
+			w.begin(t, three+"}")
+			if took := time.Since(began).Round(100 * time.Millisecond); took != want {
+				t.Errorf("The others are known after %s, and it has started after %s, want %s", after, took, want)
+			}
+			time.Sleep(after)
+		})
+	}
+}
+
 // Who has been with the others, and was away, does as most do. Of two each knows as much as the other.
 func TestAgreementOfReturner(t *testing.T) {
 	for name, tc := range map[string]struct {

@@ -166,27 +166,19 @@ type brief struct {
 	ttl uint32
 }
 
-// WriteMsg passes m on, or a copy where a record of the answer, or a denial's, may be kept for longer: m is the next plugin's.
+// WriteMsg passes a copy of m on, as it is the next plugin's, with TTLs of its answer, or its denial, that are no longer.
 func (b *brief) WriteMsg(m *dns.Msg) error {
 	mine := *m
 	section := &mine.Answer
 	if len(m.Answer) == 0 {
 		section = &mine.Ns
 	}
-	if !slices.ContainsFunc(*section, b.isLonger) {
-		return b.ResponseWriter.WriteMsg(m)
-	}
 	*section = slices.Clone(*section)
 	for i, rr := range *section {
-		if b.isLonger(rr) {
-			(*section)[i] = dns.Copy(rr)
-			(*section)[i].Header().Ttl = b.ttl
-		}
+		(*section)[i] = limited([]dns.RR{rr}, b.ttl)[0]
 	}
 	return b.ResponseWriter.WriteMsg(&mine)
 }
-
-func (b *brief) isLonger(rr dns.RR) bool { return rr.Header().Ttl > b.ttl }
 
 // existing is the writer for the next plugin's answer about a name that exists here.
 type existing struct {

@@ -245,7 +245,7 @@ func (c *config) nameservers(p property) (err error) {
 func (p property) names() ([]string, error) {
 	names := make([]string, 0, len(p.args))
 	for _, arg := range p.args {
-		name, err := readName(arg)
+		name, err := parseName(arg)
 		if err != nil {
 			return nil, p.errorf("%s: %v", p.word, err)
 		}
@@ -383,7 +383,7 @@ func (c *config) arguments(d directive, zones []string, taken map[string]positio
 			}
 			return c.setTier(0, d.position, d.args[i:])
 		}
-		name, err := readName(arg)
+		name, err := parseName(arg)
 		if err != nil {
 			return d.errorf("%v", err)
 		}
@@ -414,28 +414,6 @@ func isOddName(word string, first bool) bool {
 		behind = word
 	}
 	return (first || !labelled) && !strings.ContainsAny(word, ":[") && strings.Trim(behind, "0123456789./") != ""
-}
-
-// readName is parseName of a word whose escapes are those of RFC 1035, section 5.1: three digits are an octet, and any
-// other character but a digit is itself.
-func readName(word string) (string, error) {
-	for rest := word; ; {
-		_, after, ok := strings.Cut(rest, `\`)
-		if !ok {
-			return parseName(word)
-		}
-		if after == "" {
-			return "", fmt.Errorf("%q is no domain name: nothing stands behind the last backslash", word)
-		}
-		escaped := 1
-		if '0' <= after[0] && after[0] <= '9' {
-			escaped = 3
-			if _, err := strconv.ParseUint(after[:min(len(after), escaped)], 10, 8); err != nil || len(after) < escaped {
-				return "", fmt.Errorf("%q is no domain name: %q, want three digits up to 255 behind the backslash", word, `\`+after[:min(len(after), escaped)])
-			}
-		}
-		rest = after[escaped:]
-	}
 }
 
 // read applies the properties of a directive.

@@ -93,7 +93,7 @@ func combine(states []monitor.State, need int, hold time.Duration, now time.Time
 	case len(up) >= need:
 		m.status, m.probe = monitor.Up, up[need-1]
 		m.soonest = nth(states, up, len(up)-need+1) // so many have to go down
-		for _, i := range up[:need] {               // the longest up is the first
+		for _, i := range up[:need] {               // the last of them is the latest
 			if states[i].Back {
 				m.back, m.cameBack = true, states[i].Since
 				m.held = max(0, m.cameBack.Add(hold).Sub(now))

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -151,6 +152,9 @@ func zoneOf(name string, zones []string) string {
 // parseName makes a word from the Corefile into a name as it looks in a query: fully qualified, lower
 // case, escaped the way miekg/dns does it, with international labels in their ASCII form (RFC 5890).
 func parseName(word string) (string, error) {
+	if err := checkEscapes(word); err != nil {
+		return "", err
+	}
 	star, rest := "", word
 	if after, ok := strings.CutPrefix(word, "*."); ok {
 		star, rest = "*.", after
@@ -179,4 +183,26 @@ func parseName(word string) (string, error) {
 		}
 	}
 	return strings.ToLower(name), nil
+}
+
+// checkEscapes checks that the escapes in a name are those of RFC 1035, section 5.1: three digits are an octet, and any other
+// character but a digit is itself.
+func checkEscapes(word string) error {
+	for rest := word; ; {
+		_, after, ok := strings.Cut(rest, `\`)
+		if !ok {
+			return nil
+		}
+		if after == "" {
+			return fmt.Errorf("%q is no domain name: nothing stands behind the last backslash", word)
+		}
+		escaped := 1
+		if '0' <= after[0] && after[0] <= '9' {
+			escaped = 3
+			if _, err := strconv.ParseUint(after[:min(len(after), escaped)], 10, 8); err != nil || len(after) < escaped {
+				return fmt.Errorf("%q is no domain name: %q, want three digits up to 255 behind the backslash", word, `\`+after[:min(len(after), escaped)])
+			}
+		}
+		rest = after[escaped:]
+	}
 }

@@ -227,7 +227,7 @@ func TestOwn(t *testing.T) {
 		}
 		defer syscall.Close(fd)
 		if err := errors.Join(syscall.Bind(fd, local), d.connect(fd, own)); err != nil {
-			t.Skip(err)
+			skip(t, "%v", err)
 		}
 		if !isOwn(fd, own) {
 			t.Errorf("%s: its own connection is taken for that of another", own)

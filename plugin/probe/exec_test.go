@@ -159,7 +159,7 @@ func TestExecGroup(t *testing.T) {
 // One that left the group holds stderr, and is not waited for.
 func TestExecEscaped(t *testing.T) {
 	if _, err := os.Stat("/usr/bin/setsid"); err != nil {
-		t.Skip(err)
+		skip(t, "%v", err)
 	}
 	pid := filepath.Join(t.TempDir(), "pid")
 	begun := time.Now()

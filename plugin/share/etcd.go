@@ -65,9 +65,14 @@ type etcd struct {
 	revision int64
 }
 
-// isBefore says whether what a member says, having asked the others, is of an earlier state.
-func (e etcd) isBefore(h *etcdserverpb.ResponseHeader) bool {
-	return e.cluster != 0 && (h.GetClusterId() != e.cluster || h.GetRaftTerm() < e.term || h.GetRevision() < e.revision)
+// seenIn is etcd as one of its members says that it is, having asked the others.
+func seenIn(h *etcdserverpb.ResponseHeader) etcd {
+	return etcd{h.GetClusterId(), h.GetRaftTerm(), h.GetRevision()}
+}
+
+// setBackTo says whether that is of an earlier state.
+func (e etcd) setBackTo(is etcd) bool {
+	return e.cluster != 0 && (is.cluster != e.cluster || is.term < e.term || is.revision < e.revision)
 }
 
 // trouble is what keeps connections from being made, or from lasting.
@@ -203,7 +208,6 @@ func (s *Share) leave(c *clientv3.Client) {
 // load reads all that etcd has, at one revision, which it returns.
 func (s *Share) load(ctx context.Context, c *clientv3.Client) (int64, error) {
 	var is etcd
-	var before bool
 	end := clientv3.GetPrefixRangeEnd(s.config.Prefix)
 	others, unknown := newTally(), uint64(0)
 	beat, votes, used := "", make(map[string]string), false
@@ -216,10 +220,7 @@ func (s *Share) load(ctx context.Context, c *clientv3.Client) (int64, error) {
 			return 0, err
 		}
 		if is.cluster == 0 {
-			is = etcd{r.Header.GetClusterId(), r.Header.GetRaftTerm(), r.Header.GetRevision()}
-			s.mu.Lock()
-			before = s.etcd.isBefore(r.Header)
-			s.mu.Unlock()
+			is = seenIn(r.Header)
 		}
 		for _, kv := range r.Kvs {
 			switch folder, site, word := s.split(kv.GetKey()); {
@@ -251,7 +252,7 @@ func (s *Share) load(ctx context.Context, c *clientv3.Client) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	earlier := s.roll.loaded(beat, votes, is.revision, now)
-	setBack := before || earlier || others.earlier(s.tally)
+	setBack := s.etcd.setBackTo(is) || earlier || others.earlier(s.tally)
 	if setBack {
 		s.log.Warningf("etcd was set back to an earlier state: what this site has said, and what it knows to be decided, is written anew")
 	}
@@ -503,13 +504,15 @@ func (s *Share) use() clientv3.Op { return clientv3.OpPut(s.config.Prefix+inUse,
 // wrote counts a transaction. last is etcd as it was seen when that began: it is an error that it was set back since, as the
 // watch would wait for what is to come.
 func (s *Share) wrote(keys int, last etcd, h *etcdserverpb.ResponseHeader, took time.Duration) error {
-	if last.isBefore(h) {
+	is := seenIn(h)
+	if last.setBackTo(is) {
 		return errSetBack
 	}
 	s.stats.Batches++
 	s.stats.Writes += uint64(keys) // #nosec G115 -- a length
 	s.stats.Latency = took
-	s.etcd = etcd{h.GetClusterId(), h.GetRaftTerm(), max(s.etcd.revision, h.GetRevision())}
+	is.revision = max(s.etcd.revision, is.revision) // the watch may be further
+	s.etcd = is
 	return nil
 }
 
