@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -96,12 +97,13 @@ func (l *lab) saveEtcd() (revision int64, err error) {
 // restoreEtcd makes all members anew from the snapshot while they are stopped, as `etcdutl snapshot restore` does.
 // Revisions begin again where they were.
 func (l *lab) restoreEtcd() error {
+	token := rand.Text() // of each restore its own, as the manual has it: else it is the same cluster
 	for i, name := range names {
 		if err := os.RemoveAll(l.etcdDir(i)); err != nil {
 			return err
 		}
 		if err := snapshot.NewV3(zap.NewNop()).Restore(snapshot.RestoreConfig{SnapshotPath: l.snapshot(), Name: name, OutputDataDir: l.etcdDir(i),
-			PeerURLs: []string{l.peer(i)}, InitialCluster: l.cluster(), InitialClusterToken: "restored"}); err != nil {
+			PeerURLs: []string{l.peer(i)}, InitialCluster: l.cluster(), InitialClusterToken: token}); err != nil {
 			return err
 		}
 	}
