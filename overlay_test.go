@@ -473,12 +473,104 @@ func TestMayProbe(t *testing.T) {
 		"64:ff9b::c000:201":      {true, false},
 		"64:ff9b:1::a9fe:a9fe":   {false, false},
 		"2002:7f00:1::1":         {false, false},
+		// Private and documentation networks: clusters, laboratories and the README use them.
+		"172.16.0.1":     {true, false},
+		"192.168.0.1":    {true, false},
+		"100.64.0.1":     {true, false},
+		"198.51.100.1":   {true, false},
+		"203.0.113.1":    {true, false},
+		"fc00::1":        {true, false},
+		"3fff::1":        {true, false},
+		"2606:4700::1":   {true, false},
+		"2001:200::1":    {true, false},
+		"2002:808:808::": {true, false},
+		// The last address before and the first one after a network that is never probed.
+		"191.255.255.255": {true, false},
+		"192.0.1.0":       {true, false},
+		"198.17.255.255":  {true, false},
+		"198.20.0.0":      {true, false},
+		"223.255.255.255": {true, false},
+		"1.0.0.0":         {true, false},
+		"2000::":          {true, false},
+		// An IPv4 address inside an IPv6 address.
+		"64:ff9b::f000:1":                      {false, false},
+		"64:ff9b::c612:1":                      {false, false},
+		"64:ff9b::a00:1":                       {true, false},
+		"2002:f000:1::1":                       {false, false},
+		"2002:a9fe:a9fe::1":                    {false, false},
+		"2002:c000:aa::1":                      {false, false},
+		"2001:db8::5efe:7f00:1":                {false, true},  // allow has both addresses
+		"2001:db8::200:5efe:f000:1":            {false, false}, // allow has the IPv6 address only
+		"2001:db8::5efe:c000:201":              {true, true},
+		"::ffff:0:127.0.0.1":                   {false, false},
+		"2001:0:4136:e378:8000:63bf:3fff:fdd2": {false, false}, // Teredo
 	} {
 		a := netip.MustParseAddr(addr)
 		if got := [2]bool{byDefault.mayProbe(a), allowed.mayProbe(a)}; got != want {
 			t.Errorf("%s may be probed by default and with allow: %t, want %t", addr, got, want)
 		}
 	}
+}
+
+// Each network that is never probed has a reason. No address of it is probed unless allow names the network.
+func TestNeverProbed(t *testing.T) {
+	for network, reason := range map[string]string{
+		"0.0.0.0/8":              "this host",
+		"127.0.0.0/8":            "loopback",
+		"168.63.129.16/32":       "Azure",
+		"100.100.100.200/32":     "Alibaba",
+		"169.254.0.0/16":         "link-local",
+		"192.0.0.0/24":           "protocol",
+		"198.18.0.0/15":          "benchmark",
+		"224.0.0.0/4":            "multicast",
+		"240.0.0.0/4":            "reserved",
+		"::/3":                   "loopback",
+		"2001::/23":              "Teredo",
+		"4000::/2":               "reserved",
+		"8000::/2":               "reserved",
+		"c000::/3":               "reserved",
+		"e000::/4":               "reserved",
+		"f000::/5":               "reserved",
+		"f800::/6":               "reserved",
+		"fd00:c1::a9fe:a9fe/128": "Oracle",
+		"fd00:ec2::254/128":      "AWS",
+		"fd20:ce::254/128":       "Google",
+		"fe00::/9":               "reserved",
+		"fe80::/10":              "link-local",
+		"fec0::/10":              "site-local",
+		"ff00::/8":               "multicast",
+	} {
+		n := netip.MustParsePrefix(network)
+		i := slices.IndexFunc(neverProbed, func(s specialNetwork) bool { return s.Prefix == n })
+		if i < 0 || !strings.Contains(neverProbed[i].reason, reason) {
+			t.Errorf("%s is not among the networks never probed with a reason that has %q", network, reason)
+		}
+		byDefault, allowed := &overlay{}, &overlay{allow: []netip.Prefix{n}}
+		for _, a := range []netip.Addr{n.Addr(), n.Addr().Next(), lastOf(n)} {
+			if !n.Contains(a) {
+				continue
+			}
+			if byDefault.mayProbe(a) {
+				t.Errorf("%s of %s may be probed by default", a, n)
+			}
+			if !allowed.mayProbe(a) {
+				t.Errorf("%s of %s may not be probed with allow %s", a, n, n)
+			}
+		}
+	}
+	if got, want := len(neverProbed), 24; got != want {
+		t.Errorf("%d networks are never probed, want %d", got, want)
+	}
+}
+
+// lastOf returns the last address of a network.
+func lastOf(n netip.Prefix) netip.Addr {
+	b := n.Addr().AsSlice()
+	for i := n.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	last, _ := netip.AddrFromSlice(b)
+	return last
 }
 
 // What must not be probed is not, and is passed on as it is.

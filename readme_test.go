@@ -135,3 +135,17 @@ func TestReadmeHasTheDefaults(t *testing.T) {
 		}
 	}
 }
+
+// The README lists the networks that an overlay never probes, each with its reason, in the order of the code.
+func TestReadmeHasTheNetworksNeverProbed(t *testing.T) {
+	var got, want []string
+	for _, row := range firsts("(?m)^(\\| `[0-9a-f:.]+/\\d+` .*) \\|$", section(t, "Overlay")) {
+		got = append(got, strings.Join(strings.Fields(row), " "))
+	}
+	for _, n := range neverProbed {
+		want = append(want, "| `"+n.String()+"` | "+n.reason)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("The README lists the networks\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
