@@ -12,14 +12,15 @@ import (
 
 // agreement is what the voters have come to for one check of a pool. The zero value is nothing yet.
 type agreement struct {
-	status  monitor.Status
-	since   time.Time
-	back    bool     // see [monitor.State]
-	kept    bool     // out of the answers, as it is back
-	heirOf  []string // the sites that it was taken over from that it is kept out; nil: it was not
-	company company
-	met     time.Time   // when it came to the others; zero: there are none
-	ours    quorum.Vote // that of this site
+	status   monitor.Status
+	since    time.Time
+	back     bool      // see [monitor.State]
+	returned time.Time // when the target came back, by the clock of this site, or of those that it was taken over from
+	kept     bool      // out of the answers, as it is back
+	heirOf   []string  // the sites that it was taken over from that it is kept out; nil: it was not
+	company  company
+	met      time.Time   // when it came to the others; zero: there are none
+	ours     quorum.Vote // that of this site
 }
 
 // meeting is how long a site that comes to the others, or to which others come, goes by what it hears of them about the
@@ -37,7 +38,7 @@ const (
 
 // set is a status that is another than before.
 func (m *agreement) set(status monitor.Status, since time.Time, back bool) {
-	m.status, m.since, m.back, m.kept, m.heirOf = status, since, back, back, nil
+	m.status, m.since, m.back, m.returned, m.kept, m.heirOf = status, since, back, since, back, nil
 }
 
 // ballot is where votes are cast and found. [share.Share] is one.
@@ -132,6 +133,10 @@ func (q *inquiry) decide(s *monitor.State, m *agreement, others []quorum.Vote, n
 			m.set(s.Status, now, m.status == monitor.Down)
 		}
 		s.Since, s.Back = m.since, m.back
+		m.ours.Returned = m.returned
+		if m.back {
+			s.Returned = m.returned
+		}
 		return
 	}
 	votes := others
@@ -157,6 +162,29 @@ func (q *inquiry) decide(s *monitor.State, m *agreement, others []quorum.Vote, n
 	}
 	s.Soonest = q.soonest(s, &d, m.ours, others)
 	s.Status, s.Since, s.Back, s.Said = m.status, m.since, m.back, d.String()
+	if m.ours.Returned = m.returned; m.back {
+		s.Returned = agreedReturn(m.returned, others)
+	}
+}
+
+// agreedReturn returns the time at which a target came back, as most sites have it: the lower median of the kept votes and
+// of ours. All sites have the same votes, so all of them use held members in the same order. A site whose clock is wrong
+// does not change the order, if it is in the minority. It returns ours if no other vote has a time.
+func agreedReturn(ours time.Time, others []quorum.Vote) time.Time {
+	times := make([]time.Time, 0, len(others)+1)
+	for _, v := range others {
+		if v.Status == monitor.Up && v.Kept && !v.Returned.IsZero() {
+			times = append(times, v.Returned)
+		}
+	}
+	if !ours.IsZero() {
+		times = append(times, ours.Round(0)) // all of them by the wall clock
+	}
+	if len(times) == 0 {
+		return ours
+	}
+	slices.SortFunc(times, time.Time.Compare)
+	return times[(len(times)-1)/2]
 }
 
 // keep sees to it that a member that is up is kept out here as it is at the other sites. As long as they are in touch they
@@ -194,6 +222,9 @@ func (m *agreement) keep(others []quorum.Vote, now time.Time) {
 	case !m.kept && keep > not:
 		m.set(monitor.Up, now, true)
 		m.heirOf = keepers
+		if at := agreedReturn(time.Time{}, others); !at.IsZero() {
+			m.returned = at
+		}
 	}
 }
 

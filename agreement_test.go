@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -40,16 +41,20 @@ func elsewhere(t *testing.T) *abroad {
 	return a
 }
 
-// say has sites vote on a member: "iad=down nrt=up".
+// say has sites vote on a member: "iad=down nrt=up". A site with "back@5" saw it return at 00:05.
 func (a *abroad) say(addr, votes string) {
 	a.mu.Lock()
 	target := netip.MustParseAddr(addr)
 	a.votes[target] = nil
 	for word := range strings.FieldsSeq(votes) {
 		site, said, _ := strings.Cut(word, "=")
+		said, minute, _ := strings.Cut(said, "@")
 		v := quorum.Vote{Voter: site, Status: map[string]monitor.Status{"up": monitor.Up, "back": monitor.Up, "down": monitor.Down}[said], Kept: said == "back"}
 		if said == "down" {
 			v.Why = "timeout"
+		}
+		if n, err := strconv.Atoi(minute); err == nil {
+			v.Returned = time.Date(2000, 1, 1, 0, n, 0, 0, time.UTC)
 		}
 		a.votes[target] = append(a.votes[target], v)
 	}
@@ -326,6 +331,45 @@ func TestAgreementOneAfterTheOther(t *testing.T) {
 			a.say("192.0.2.1", tc.all)
 			expect(t, tc.first+", then "+tc.all, after(t, f, time.Hour), tc.want)
 		})
+	}
+}
+
+// TestAgreementOnReturnOrder has sites that saw members return in the same order, also by clocks that differ.
+func TestAgreementOnReturnOrder(t *testing.T) {
+	for name, tc := range map[string]struct {
+		votes [3]string // on each member
+		want  string
+	}{
+		"the second returned first":          {[3]string{"iad=back@20 nrt=back@20", "iad=back@5 nrt=back@5", "iad=back@10 nrt=back@10"}, "2"},
+		"the backup returned first":          {[3]string{"iad=back@20 nrt=back@20", "iad=back@15 nrt=back@15", "iad=back@10 nrt=back@10"}, "3"},
+		"one of three clocks is wrong":       {[3]string{"iad=back@20 nrt=back@20 syd=back@1", "iad=back@5 nrt=back@5 syd=back@50", "iad=back@10 nrt=back@10 syd=back@2"}, "2"},
+		"a site of an earlier version":       {[3]string{"iad=back@20 nrt=back", "iad=back@5 nrt=back", "iad=back@10 nrt=back"}, "2"},
+		"one is released, whatever its time": {[3]string{"iad=back@20 nrt=back@20", "iad=up nrt=up", "iad=back@1 nrt=back@1"}, "2"},
+	} {
+		for _, rule := range []string{"hold 10m", "failback manual"} {
+			synctest.Test(t, func(t *testing.T) {
+				a, w := elsewhere(t), newWorld()
+				for i, votes := range tc.votes {
+					a.say(fmt.Sprintf("192.0.2.%d", i+1), votes)
+				}
+				_, f := w.begin(t, three+rule+"\n}")
+				expect(t, name+", "+rule, now(t, f), tc.want)
+				expect(t, name+", "+rule+", later", after(t, f, 9*time.Minute), tc.want)
+				if tc.want == "2" && strings.HasPrefix(name, "the second") {
+					var returned time.Time
+					a.mu.Lock()
+					for k, v := range a.cast {
+						if k.Target.Addr().String() == "192.0.2.2" {
+							returned = v.Returned
+						}
+					}
+					a.mu.Unlock()
+					if want := time.Date(2000, 1, 1, 0, 5, 0, 0, time.UTC); !returned.Equal(want) {
+						t.Errorf("%s: this site votes that it returned at %s, want %s, as the others do", name, returned, want)
+					}
+				}
+			})
+		}
 	}
 }
 

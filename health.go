@@ -47,7 +47,10 @@ type livePool struct {
 // poolMemory is what few pools have to remember.
 type poolMemory struct {
 	letBack map[int]time.Time // when the operator did, with failback manual
-	agreed  []agreement       // for each check, where there are several sites
+
+	// recovered has the returns of members that other checks saw before a reload; see memberState.recover.
+	recovered map[int]time.Time
+	agreed    []agreement // for each check, where there are several sites
 }
 
 // terms are what a pool does with its members. Pools that were given the same have the same in memory.
@@ -190,6 +193,7 @@ func (p *livePool) follow(before *livePool) {
 			follower[j] = i
 		}
 	}
+	p.followReturns(before, index)
 	for _, j := range before.last {
 		if i, ok := follower[j]; ok {
 			p.last = append(p.last, i)
@@ -212,6 +216,39 @@ func (p *livePool) follow(before *livePool) {
 			}
 		}
 	}
+}
+
+// followReturns takes over the returns of members that are held, where the checks of before saw them and those of p did
+// not. A reload with another probe would end each hold, and let members back that wait for the operator.
+func (p *livePool) followReturns(before *livePool, index map[netip.AddrPort]int) {
+	same, states := p.asksTheSame(before.inquiry), []memberState(nil)
+	if !same && before.checks != nil {
+		states = before.membersUnder(nil) // an override hides a hold, and does not end it
+	}
+	for i := range p.Size() {
+		j, ok := index[p.dialled(i)]
+		if !ok {
+			continue
+		}
+		if states != nil {
+			if at := states[j].carried(p.manual && before.manual); at != nil {
+				p.recoveredAt(i, *at)
+			}
+		} else if before.more != nil {
+			if at, ok := before.more.recovered[j]; ok {
+				p.recoveredAt(i, at)
+			}
+		}
+	}
+}
+
+// recoveredAt notes a return that the checks do not know of.
+func (p *livePool) recoveredAt(i int, at time.Time) {
+	m := p.memory()
+	if m.recovered == nil {
+		m.recovered = make(map[int]time.Time)
+	}
+	m.recovered[i] = at
 }
 
 // memory is what the pool has to remember, which begins with this.
@@ -333,6 +370,9 @@ func (p *livePool) publish(members []memberState) {
 	var soonest time.Duration
 	for i, s := range members {
 		health[i] = s.health()
+		if p.more != nil && s.probed == monitor.Down {
+			delete(p.more.recovered, i) // the checks see its next return
+		}
 		if s.held > 0 && !s.waiting && (soonest == 0 || s.held < soonest) {
 			soonest = s.held
 		}
@@ -450,6 +490,11 @@ func (p *livePool) membersUnder(decided *override.Table) []memberState {
 			p.agree(sites, p.home.generation.monitor, p.dialled(i), states[i*per:(i+1)*per], p.agreed()[i*per:], now)
 		}
 		members[i] = combine(states[i*per:(i+1)*per], p.need(), p.Hold, now)
+		if p.more != nil {
+			if at, ok := p.more.recovered[i]; ok {
+				members[i].recover(at, p.Hold, now)
+			}
+		}
 		if p.manual {
 			members[i].wait(p.letBackAt(i))
 		}

@@ -32,6 +32,7 @@ type world struct {
 	broken map[string]error
 	takes  time.Duration // each probe
 	asked  int
+	series string // begins the names of the probes: pools of another series ask another question
 }
 
 // set has addresses fail with why, or work again where that is "". An address may have the name of a
@@ -93,7 +94,7 @@ func (w *world) generate(t *testing.T, m *monitor.Monitor, before *generation, d
 	for _, c := range configs {
 		c.specs = slices.Clone(c.specs)
 		for i := range c.specs {
-			c.specs[i].Prober = &sight{w, fmt.Sprint(i)}
+			c.specs[i].Prober = &sight{w, w.series + fmt.Sprint(i)}
 		}
 	}
 	g := &generation{monitor: m, first: before == nil, replaces: before, zones: make(map[zoneKey]*zone), pending: make(map[time.Duration]*atomic.Int64), known: make(chan struct{}, 1)}

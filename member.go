@@ -75,6 +75,8 @@ type memberState struct {
 	deciding *monitor.State
 	back     bool               // it is up, and was down before
 	cameBack time.Time          // when
+	returned time.Time          // when it came back, as all sites have it: the order of the members that are held
+	until    time.Time          // the end of the hold
 	probed   monitor.Status     // what the checks come to, whatever the operator says
 	drained  bool               // the operator has taken it out
 	waiting  bool               // it is held until the operator lets it back
@@ -95,8 +97,10 @@ func combine(states []monitor.State, need int, hold time.Duration, now time.Time
 		m.soonest = nth(states, up, len(up)-need+1) // so many have to go down
 		for _, i := range up[:need] {               // the last of them is the latest
 			if states[i].Back {
-				m.back, m.cameBack = true, states[i].Since
-				m.held = max(0, m.cameBack.Add(hold).Sub(now))
+				m.returns(states[i].Since, hold, now)
+				if at := states[i].Returned; !at.IsZero() {
+					m.returned = at
+				}
 			}
 		}
 	default:
@@ -108,15 +112,47 @@ func combine(states []monitor.State, need int, hold time.Duration, now time.Time
 	return m
 }
 
+// returns notes when a member came back, and holds it for so long from then on.
+func (m *memberState) returns(at time.Time, hold time.Duration, now time.Time) {
+	m.back, m.cameBack, m.returned, m.until = true, at, at, at.Add(hold)
+	m.held = max(0, m.until.Sub(now))
+}
+
+// recover applies a return that the checks do not know of, because other checks saw it before a reload. A zero time means
+// that the member was down then: it comes back with its first pass.
+func (m *memberState) recover(at time.Time, hold time.Duration, now time.Time) {
+	switch {
+	case m.back || m.probed == monitor.Down:
+		return
+	case at.IsZero() && m.probed == monitor.Up:
+		at = m.deciding.Since
+	case at.IsZero():
+		at = now
+	}
+	m.returns(at, hold, now)
+}
+
 // wait holds a member that came back since the operator has let it back last. It is for failback manual.
 func (m *memberState) wait(letBack time.Time) {
 	switch {
 	case !m.back:
 	case m.cameBack.After(letBack):
-		m.waiting, m.held = true, pool.Forever
+		m.waiting, m.held, m.until = true, pool.Forever, m.cameBack.Add(pool.Forever)
 	default:
 		m.held = 0
 	}
+}
+
+// carried returns the return of a member that is held, for checks that ask something else, as recover takes it. A member
+// that is down comes back later, if wasDown is set. It returns nil if there is nothing to carry.
+func (m *memberState) carried(wasDown bool) *time.Time {
+	switch {
+	case m.kept():
+		return &m.cameBack
+	case wasDown && m.probed == monitor.Down:
+		return new(time.Time)
+	}
+	return nil
 }
 
 // kept says whether it is kept out of the answers though it is up, as it came back.
@@ -147,7 +183,7 @@ func (m memberState) unwell() bool { return m.status != monitor.Up || m.held > 0
 
 // health is what a choice has to know of a member.
 func (m *memberState) health() pool.Health {
-	return pool.Health{Up: m.status != monitor.Down && !m.drained, Held: m.held, Next: m.soonest, Drained: m.drained}
+	return pool.Health{Up: m.status != monitor.Down && !m.drained, Held: m.held, Next: m.soonest, Returned: m.returned, Drained: m.drained}
 }
 
 // having are the places of the states that have a status, the one that has had it longest first.

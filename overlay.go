@@ -76,6 +76,9 @@ type found struct {
 	unsure  bool             // it counts in overlay.unsure
 	letBack time.Time        // by the operator, with failback manual
 	agreed  []agreement      // by the sites, for each check; nil: there is but this one
+
+	// recovered is a return that other checks saw before a reload; see memberState.recover. It is nil if there is none.
+	recovered *time.Time
 }
 
 // belief is what is believed of an address. It never changes.
@@ -83,6 +86,7 @@ type belief struct {
 	status  monitor.Status
 	drained bool
 	until   time.Time     // it is held; zero: it is not
+	back    time.Time     // it came back, if it is held
 	soonest time.Duration // the status could change
 	worked  time.Time     // it was up last; zero: never
 }
@@ -228,6 +232,11 @@ func (o *overlay) follow() []*found {
 			ours.letBack = theirs.letBack
 			if theirs.agreed != nil {
 				ours.agreed = o.inherit(&o.before.inquiry, theirs.agreed)
+			}
+			if same {
+				ours.recovered = theirs.recovered
+			} else if theirs.checks != nil {
+				ours.recovered = o.before.member(theirs).carried(o.manual && o.before.manual)
 			}
 			o.believe(ours)
 			ours.remember(theirs.belief.Load().worked)
@@ -388,6 +397,9 @@ func (o *overlay) noted() {
 // believe gives queries what is believed of an address now.
 func (o *overlay) believe(f *found) *memberState {
 	s := o.member(f)
+	if s.probed == monitor.Down {
+		f.recovered = nil
+	}
 	b := &belief{status: s.status, drained: s.drained, soonest: s.soonest}
 	before := f.belief.Load()
 	if before != nil {
@@ -397,7 +409,7 @@ func (o *overlay) believe(f *found) *memberState {
 		b.worked = time.Now()
 	}
 	if s.held > 0 {
-		b.until = time.Now().Add(s.held)
+		b.until, b.back = s.until, s.returned
 	}
 	f.belief.Store(b)
 	o.version.Add(1)
@@ -428,6 +440,9 @@ func (o *overlay) member(f *found) *memberState {
 		o.agree(sites, o.generation.monitor, member, states, f.agreed, now)
 	}
 	s := combine(states, o.need(), o.Hold, now)
+	if f.recovered != nil {
+		s.recover(*f.recovered, o.Hold, now)
+	}
 	if o.manual {
 		s.wait(f.letBack)
 	}
@@ -461,7 +476,7 @@ func (f *found) health() pool.Health {
 	b := f.belief.Load()
 	h := pool.Health{Up: b.status != monitor.Down && !b.drained, Next: b.soonest, Drained: b.drained}
 	if !b.until.IsZero() {
-		h.Held = max(0, time.Until(b.until))
+		h.Held, h.Returned = max(0, time.Until(b.until)), b.back
 	}
 	return h
 }

@@ -59,7 +59,10 @@ type statePool struct {
 	Last    []netip.AddrPort             `json:"last,omitempty"`
 	Manual  bool                         `json:"manual,omitempty"` // LetBack is all that were
 	LetBack map[netip.AddrPort]time.Time `json:"letBack,omitempty"`
-	Found   map[netip.Addr]time.Time     `json:"found,omitempty"` // addresses of an overlay, and when they worked last
+
+	// Recovered has returns of members that the questions do not have; see memberState.recover.
+	Recovered map[netip.AddrPort]time.Time `json:"recovered,omitempty"`
+	Found     map[netip.Addr]time.Time     `json:"found,omitempty"` // addresses of an overlay, and when they worked last
 }
 
 // kept is what was read from a state file. nil is nothing.
@@ -126,6 +129,10 @@ func readState(name string, maxAge time.Duration, now time.Time) (*kept, error) 
 		k.pools[p.ID] = p
 	}
 	if age := now.Sub(d.Saved); age > maxAge || age < -maxAge { // or a clock was wrong
+		for id, p := range k.pools {
+			p.Recovered = nil
+			k.pools[id] = p
+		}
 		return k, nil
 	}
 	k.statuses = make(map[stateKey]monitor.Known)
@@ -220,11 +227,11 @@ func (r *registry) monitorInUse() *monitor.Monitor {
 
 // keep is what has to be known of a pool beside the statuses of its members.
 func (p *livePool) keep() (s statePool, ok bool) {
-	if !p.manual && p.Fallback.Members != pool.Last {
-		return s, false
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !p.manual && p.Fallback.Members != pool.Last && (p.more == nil || len(p.more.recovered) == 0) {
+		return s, false
+	}
 	s.ID, s.Manual, s.LetBack = p.id(), p.manual, make(map[netip.AddrPort]time.Time)
 	for _, i := range p.last {
 		s.Last = append(s.Last, p.dialled(i))
@@ -232,6 +239,12 @@ func (p *livePool) keep() (s statePool, ok bool) {
 	if p.more != nil {
 		for i, at := range p.more.letBack {
 			s.LetBack[p.dialled(i)] = at
+		}
+		if len(p.more.recovered) > 0 {
+			s.Recovered = make(map[netip.AddrPort]time.Time)
+		}
+		for i, at := range p.more.recovered {
+			s.Recovered[p.dialled(i)] = at
 		}
 	}
 	return s, true
@@ -247,6 +260,9 @@ func (p *livePool) recall(s statePool) {
 		if at, ok := s.LetBack[target]; ok && p.manual {
 			p.let(i, at)
 		}
+		if at, ok := s.Recovered[target]; ok {
+			p.recoveredAt(i, at)
+		}
 	}
 }
 
@@ -258,6 +274,12 @@ func (o *overlay) keep() (s statePool, ok bool) {
 		s.Found[addr] = f.belief.Load().worked
 		if !f.letBack.IsZero() {
 			s.LetBack[netip.AddrPortFrom(addr, 0)] = f.letBack
+		}
+		if f.recovered != nil {
+			if s.Recovered == nil {
+				s.Recovered = make(map[netip.AddrPort]time.Time)
+			}
+			s.Recovered[netip.AddrPortFrom(addr, 0)] = *f.recovered
 		}
 	}
 	return s, true
@@ -272,6 +294,9 @@ func (o *overlay) recall(s statePool) {
 		}
 		f := o.find(addr)
 		f.letBack = s.LetBack[netip.AddrPortFrom(addr, 0)]
+		if at, ok := s.Recovered[netip.AddrPortFrom(addr, 0)]; ok {
+			f.recovered = &at
+		}
 		o.believe(f)
 		f.remember(worked)
 		f.status = f.belief.Load().status // what is known from before is no news

@@ -335,6 +335,9 @@ func (q *inquiry) memberDocument(m pool.Member, s *memberState, reports []monito
 			d.Since = s.override.Since
 		}
 	}
+	if s.kept() {
+		d.Returned = s.returned
+	}
 	if s.held > 0 && !s.waiting {
 		d.Held = time.Now().Add(s.held)
 	}

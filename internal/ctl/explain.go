@@ -146,6 +146,9 @@ func (p *printer) member(pool *status.Pool, m *status.Member, now time.Time) {
 	if m.Waiting {
 		p.printf("    %s to be cleared: failback manual, failoverctl clear %s -pool %s\n", styled(yellow, "waits"), m.Address, pool.Name)
 	}
+	if m.Answered && (m.Waiting || !m.Held.IsZero()) && !pool.Overlay {
+		p.printf("    it is used now: not enough members are free, and it came back before the others\n")
+	}
 	for i := range m.Probes {
 		p.probe(pool, &m.Probes[i], len(m.Probes) > 1, now)
 	}

@@ -23,10 +23,10 @@ func ttlWords(pool *status.Pool, now time.Time) string {
 		return fmt.Sprintf("TTL %ds, as the Corefile says.", pool.Answer.TTL)
 	}
 	var terms []term
-	wait := waited(pool, now)
+	limit := heldLimit(pool)
 	for _, t := range concerned(pool) {
 		for i := range t.Members {
-			terms = append(terms, termOf(pool, &t.Members[i], wait, now))
+			terms = append(terms, termOf(pool, &t.Members[i], limit, now))
 		}
 	}
 	whose := "tier 0"
@@ -60,17 +60,17 @@ func ttlWords(pool *status.Pool, now time.Time) string {
 }
 
 // termOf is how soon a member could change the answer, as plugin/pool has it: when its status could change, with the
-// hold where it is not used now, or the end of its hold where that is longer than wait.
-func termOf(pool *status.Pool, m *status.Member, wait time.Duration, now time.Time) term {
+// hold where it is not used now, or the end of its hold if it came back after limit.
+func termOf(pool *status.Pool, m *status.Member, limit, now time.Time) term {
 	var t term
 	switch o := m.Override; {
 	case o != nil && o.Until.IsZero():
 		return term{forever, m.Member + " is overridden"}
 	case o != nil:
 		t = term{max(0, o.Until.Sub(now)), "overridden for so long"}
-	case m.Waiting && wait < forever:
+	case m.Waiting && m.Returned.After(limit):
 		return term{forever, m.Member + " waits to be cleared"}
-	case !m.Held.IsZero() && m.Held.Sub(now) > wait:
+	case !m.Held.IsZero() && m.Returned.After(limit):
 		return term{m.Held.Sub(now), m.Member + " is held for so long"}
 	default:
 		t = statusTerm(pool, m)
@@ -86,29 +86,27 @@ func termOf(pool *status.Pool, m *status.Member, wait time.Duration, now time.Ti
 // forever is a time that does not come by itself.
 const forever time.Duration = math.MaxInt64
 
-// waited is how long the members of the tier in use have to be held at most to be used all the same: no time at all
-// where enough of them are not held.
-func waited(pool *status.Pool, now time.Time) time.Duration {
+// heldLimit returns the return of the last held member that the tier in use needs. Held members that came back later are
+// not used. It is zero if the tier needs no held member.
+func heldLimit(pool *status.Pool) time.Time {
 	used, ok := tierInUse(pool)
 	if !ok || pool.Tiers[used].Usable {
-		return 0
+		return time.Time{}
 	}
-	free, held := 0, []time.Duration(nil)
+	free, returns := 0, []time.Time(nil)
 	for i := range pool.Tiers[used].Members {
 		switch m := &pool.Tiers[used].Members[i]; {
-		case m.Waiting:
-			held = append(held, forever)
-		case !m.Held.IsZero():
-			held = append(held, m.Held.Sub(now))
+		case m.Waiting, !m.Held.IsZero():
+			returns = append(returns, m.Returned)
 		case isFree(m):
 			free++
 		}
 	}
-	slices.Sort(held)
-	if more := pool.Tiers[used].Need - free; more > 0 && more <= len(held) {
-		return held[more-1]
+	slices.SortFunc(returns, time.Time.Compare)
+	if more := pool.Tiers[used].Need - free; more > 0 && more <= len(returns) {
+		return returns[more-1]
 	}
-	return 0
+	return time.Time{}
 }
 
 // statusTerm is how soon a member's status could change: when so many of its probes have changed theirs that too many,

@@ -73,10 +73,14 @@ func TestTTLAgrees(t *testing.T) {
 					if m.Status == "up" {
 						h.Held = time.Duration(1+rnd.IntN(40)) * time.Second
 						m.Held = noon.Add(h.Held)
+						h.Returned = m.Held.Add(-time.Hour)
+						m.Returned = h.Returned
 					}
 				case "waiting":
 					if m.Status == "up" {
 						h.Held, m.Waiting = pool.Forever, true
+						h.Returned = noon.Add(-time.Duration(rnd.IntN(1e9)))
+						m.Returned = h.Returned
 					}
 				case "drain", "up", "down":
 					m.Override = &override.Override{Action: override.Action(what)}

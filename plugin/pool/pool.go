@@ -6,6 +6,7 @@
 package pool
 
 import (
+	"cmp"
 	"math"
 	"net/netip"
 	"slices"
@@ -51,6 +52,9 @@ type Health struct {
 	Up   bool          // up, or not known yet: a member is used until it is known to be down
 	Held time.Duration // it is up, but came back so lately that it is kept out for so much longer
 	Next time.Duration // the soonest that Up could change
+
+	// Returned is the time at which a held member came back. It gives the order in which held members are used.
+	Returned time.Time
 
 	// Drained is a member that the operator has taken out. It is not Up, and in no fallback either as long as there
 	// is another.
@@ -164,14 +168,15 @@ func (p *Pool) Member(i int) Member {
 // Choose makes the choice for the present health of the members, which is indexed over all tiers.
 // last is the Used of the latest choice that was not a fallback, nil when there was none.
 //
-// A held member has proved that it works. It waits while others can answer, but it goes before any
-// fallback: those are addresses that do not work, or no answer at all. So what counts of a tier is how
-// long its members have to wait until enough of them may be used: no time at all where it is usable.
+// A held member has proved that it works. It is not used while other members can answer, but it is preferred to any
+// fallback, which has addresses that do not work, or no addresses. If no tier has enough members that are not held, held
+// members are used in the order in which they came back. So a later return never changes the answer.
 func (p *Pool) Choose(health []Health, last []int) Choice {
-	chosen, least, first, begin := InFallback, time.Duration(math.MaxInt64), 0, 0
+	chosen, least, first, begin := InFallback, heldLimit{}, 0, 0
 	for tier, members := range p.Tiers {
-		if wait, ok := wait(health[first:first+len(members)], p.Min.Of(len(members))); ok && wait < least {
-			chosen, least, begin = tier, wait, first
+		limit, ok := limitOf(health[first:first+len(members)], p.Min.Of(len(members)))
+		if ok && (chosen == InFallback || limit.compare(least) < 0) {
+			chosen, least, begin = tier, limit, first
 		}
 		first += len(members)
 	}
@@ -193,26 +198,48 @@ func (p *Pool) Choose(health []Health, last []int) Choice {
 	return c
 }
 
-// wait is how long it takes until the members of a tier that it needs are up and no longer held; not ok is
-// for ever.
-func wait(tier []Health, need int) (least time.Duration, ok bool) {
+// heldLimit is the last of the held members that a tier needs. The zero value needs no held member.
+type heldLimit struct {
+	needed   bool
+	returned time.Time
+	held     time.Duration // decides between members that came back at the same time
+}
+
+// compare orders limits: no held member comes first, then the earlier return.
+func (l heldLimit) compare(other heldLimit) int {
+	switch {
+	case !l.needed && !other.needed:
+		return 0
+	case !l.needed:
+		return -1
+	case !other.needed:
+		return 1
+	}
+	return cmp.Or(l.returned.Compare(other.returned), cmp.Compare(l.held, other.held))
+}
+
+// limit returns the limit that a held member sets if it is the last one needed.
+func (h *Health) limit() heldLimit { return heldLimit{true, h.Returned, h.Held} }
+
+// limitOf returns the limit at which a tier has as many members as it needs. ok is false if too few of its members are up.
+func limitOf(tier []Health, need int) (l heldLimit, ok bool) {
 	usable := 0
-	var held []time.Duration
-	for _, h := range tier {
-		switch {
+	var held []heldLimit
+	for i := range tier {
+		switch h := &tier[i]; {
 		case h.Up && h.Held > 0:
-			held = append(held, h.Held)
+			held = append(held, h.limit())
 		case h.Up:
 			usable++
 		}
 	}
 	if usable >= need {
-		return 0, true
+		return heldLimit{}, true
 	}
 	if usable+len(held) < need {
-		return 0, false
+		return heldLimit{}, false
 	}
-	slices.Sort(held)
+	slices.SortFunc(held, heldLimit.compare)
 	return held[need-usable-1], true
 }
 
@@ -228,7 +255,7 @@ func pick(members []Member, used []int, first int) []Member {
 }
 
 func (p *Pool) fallback(health []Health, last []int) Choice {
-	c := Choice{Tier: InFallback, Reply: p.Fallback.Reply, TTL: p.ttl(health, 0, 0)}
+	c := Choice{Tier: InFallback, Reply: p.Fallback.Reply, TTL: p.ttl(health, heldLimit{}, 0)}
 	if c.Reply != Addresses {
 		return c
 	}
@@ -285,16 +312,16 @@ func (p *Pool) fallbackTiers(health []Health, last []int) (tiers []tier, stale b
 
 // ttl is how long an answer can be relied on: the soonest time at which it could change, in whole
 // seconds within the operator's bounds. health holds the members that can change it: those of the tier
-// in use and of every tier before it, and all of them in fallback. The members in use are held for no
-// longer than wait; one that comes up now is held for hold.
-func (p *Pool) ttl(health []Health, wait, hold time.Duration) time.Duration {
+// in use and of every tier before it, and all of them in fallback. Held members are used up to the limit. One that comes
+// up now is held for hold.
+func (p *Pool) ttl(health []Health, limit heldLimit, hold time.Duration) time.Duration {
 	soonest := p.MaxTTL
 	for _, h := range health {
 		next := h.Next
 		switch {
 		case !h.Up:
 			next += hold
-		case h.Held > wait:
+		case !h.use(limit):
 			next = h.Held
 		}
 		soonest = min(soonest, next)

@@ -19,9 +19,9 @@ func (p *Pool) ranks(health []Health, c *Choice) []Rank {
 		used := c.Used
 		if tier != c.Tier {
 			used = used[:0:0]
-			least, ok := wait(health[first:last], p.Min.Of(len(members)))
-			for i := first; ok && least == 0 && i < last; i++ {
-				if health[i].use(0) {
+			limit, ok := limitOf(health[first:last], p.Min.Of(len(members)))
+			for i := first; ok && !limit.needed && i < last; i++ {
+				if health[i].use(heldLimit{}) {
 					used = append(used, i)
 				}
 			}

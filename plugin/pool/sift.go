@@ -18,8 +18,8 @@ import (
 // The answer can be relied on for ttl: whole seconds, from MinTTL to MaxTTL.
 func (p *Pool) Sift(addrs []netip.Addr, health []Health, n uint32) (places []int, used int, ttl time.Duration) {
 	// Nobody could write down how many members there will be: a small set has to have all that it takes.
-	least, usable := wait(health, min(p.Min.Of(len(health)), len(health)))
-	ttl = p.ttl(health, 0, 0)
+	least, usable := limitOf(health, min(p.Min.Of(len(health)), len(health)))
+	ttl = p.ttl(health, heldLimit{}, 0)
 	if usable {
 		ttl = p.ttl(health, least, p.Hold)
 	}
@@ -62,5 +62,7 @@ func (p *Pool) sort(places []int, addrs []netip.Addr, n uint32) {
 	copy(places, Turn(places, p.runs(sorted), p.Order, n, 0))
 }
 
-// use says whether a member is used in a tier whose members have to wait so long.
-func (h Health) use(wait time.Duration) bool { return h.Up && h.Held <= wait }
+// use reports whether a member is used in a tier with this limit.
+func (h Health) use(limit heldLimit) bool {
+	return h.Up && (h.Held <= 0 || h.limit().compare(limit) <= 0)
+}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/coredns-failover/failover/plugin/monitor"
 )
@@ -18,7 +19,11 @@ type Vote struct {
 	Voter  string
 	Status monitor.Status // unknown is no vote
 	Kept   bool           // out of the answers there, though it is up: it was down before
-	Why    string         // the reason, in words
+
+	// Returned is the time at which a kept target came back, by the voter's clock. It is zero if the voter does not say.
+	Returned time.Time
+
+	Why string // the reason, in words
 }
 
 // Rule is how many voters have to see a target up for it to be up. The zero value is more than half of them, or half.

@@ -69,7 +69,7 @@ func (r *roll) cast(k Key, v quorum.Vote) bool {
 	switch {
 	case v.Status == monitor.Unknown:
 		return r.withdraw(about)
-	case before != nil && before.vote.Status == v.Status && before.vote.Kept == v.Kept:
+	case before != nil && before.vote.Status == v.Status && before.vote.Kept == v.Kept && (!v.Kept || before.vote.Returned.Equal(v.Returned)):
 		return false
 	}
 	value := ballotOf(k, v, r.instance)

@@ -487,3 +487,24 @@ func TestRollKeeps(t *testing.T) {
 		}
 	}
 }
+
+// A kept vote says when its target came back. A vote of an earlier version does not.
+func TestBallotReturned(t *testing.T) {
+	at := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
+	for _, tc := range []struct {
+		vote quorum.Vote
+		want time.Time
+	}{
+		{quorum.Vote{Status: monitor.Up, Kept: true, Returned: at}, at},
+		{quorum.Vote{Status: monitor.Up, Kept: true}, time.Time{}},
+		{quorum.Vote{Status: monitor.Up, Returned: at}, time.Time{}}, // it is not kept
+	} {
+		value := ballotOf(keyA, tc.vote, "one")
+		if got, ok := parseBallot([]byte(value), "fra", keyA.id()); !ok || !got.vote.Returned.Equal(tc.want) || got.vote.Kept != tc.vote.Kept {
+			t.Errorf("%s is read as %+v, %t; want that it returned at %s", value, got.vote, ok, tc.want)
+		}
+		if has := strings.Contains(value, "returned"); has == tc.want.IsZero() {
+			t.Errorf("The value %s has a time: %t", value, has)
+		}
+	}
+}

@@ -91,6 +91,9 @@ type ballot struct {
 	Status   string `json:"status"`
 	Kept     bool   `json:"kept,omitempty"`
 	Why      string `json:"why,omitempty"`
+
+	// Returned is when a kept target came back. It is zero if the writer does not know it, or is of an earlier version.
+	Returned time.Time `json:"returned,omitzero"`
 }
 
 // said is a vote that has been read.
@@ -106,6 +109,9 @@ func parseBallot(value []byte, site string, want id) (s said, ok bool) {
 		return s, false
 	}
 	s = said{Key{Question: b.Question}, quorum.Vote{Voter: site, Kept: b.Kept, Why: b.Why}, b.Instance}
+	if b.Kept {
+		s.vote.Returned = b.Returned
+	}
 	switch b.Status {
 	case monitor.Up.String():
 		s.vote.Status = monitor.Up
@@ -123,7 +129,11 @@ func ballotOf(k Key, v quorum.Vote, instance string) string {
 	if len(v.Why) > maxWhy {
 		v.Why = strings.ToValidUTF8(v.Why[:maxWhy-utf8.UTFMax], "")
 	}
-	return text(ballot{format, instance, k.Question, k.Target.String(), v.Status.String(), v.Kept, v.Why})
+	b := ballot{format, instance, k.Question, k.Target.String(), v.Status.String(), v.Kept, v.Why, time.Time{}}
+	if v.Kept {
+		b.Returned = v.Returned.UTC()
+	}
+	return text(b)
 }
 
 // decision is an override as etcd has it.

@@ -104,6 +104,7 @@ type Member struct {
 	Answered bool               `json:"answered"`               // it is in the answer
 	Held     time.Time          `json:"heldUntil,omitzero"`     // it is up, and waits until then
 	Waiting  bool               `json:"waiting,omitempty"`      // it is up, and waits for the operator: failback manual
+	Returned time.Time          `json:"returned,omitzero"`      // when it came back, if it is held or waits
 	Next     time.Time          `json:"couldChangeAt,omitzero"` // the soonest that its status could change
 	Override *override.Override `json:"override,omitempty"`     // in force
 	Probed   string             `json:"probed,omitempty"`       // under an override: the status that the probes give it
