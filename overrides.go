@@ -77,10 +77,10 @@ type decided interface {
 	letBackAll(which func(pool.Member) bool, dry bool) (waited []pool.Member)
 }
 
-// bearing is a pool or an overlay, and the first of its members that a change bears on.
+// bearing is a pool or an overlay, and those of its members that a change bears on.
 type bearing struct {
 	decided
-	member pool.Member
+	members []pool.Member // never empty
 }
 
 // speaking are the pools and overlays of the Corefiles that answer.
@@ -122,56 +122,89 @@ func (r *registry) affected(before, after *override.Table) []bearing {
 func differing(all []decided, before, after *override.Table) []bearing {
 	var some []bearing
 	for _, d := range all {
-		names, members := d.allNames(), d.allMembers()
-		if i := slices.IndexFunc(members, func(m pool.Member) bool {
+		names := d.allNames()
+		members := slices.DeleteFunc(d.allMembers(), func(m pool.Member) bool {
 			a, b := before.Find(names, m), after.Find(names, m)
-			return a != b && (a == nil || b == nil || !a.Equal(b))
-		}); i >= 0 {
-			some = append(some, bearing{d, members[i]})
+			return a == b || a != nil && b != nil && a.Equal(b)
+		})
+		if len(members) > 0 {
+			some = append(some, bearing{d, members})
 		}
 	}
 	return some
 }
 
-// maxEffects is how many pools an outcome shows.
-const maxEffects = 20
+// maxWarnings is how many pools without a usable tier a warning names. One more warning counts the others.
+const maxWarnings = 20
 
 // outcome is what it would do to put one table in the place of another, and to let the members of a target back that wait
-// for it; zero: none.
-func (r *registry) outcome(before, after *override.Table, back override.Target) (o status.Outcome, bare bool) {
+// for it; zero: none. how says which of the effects are listed. bare reports whether a pool loses its last usable tier.
+func (r *registry) outcome(before, after *override.Table, back override.Target, how status.How) (o status.Outcome, bare bool) {
 	only := new(override.Table)
 	if back != (override.Target{}) {
 		only = only.With(override.Override{Target: back, Action: override.Drain})
 	}
 	all := r.affected(before, after)
+	index := make(map[decided]int, len(all))
+	for i, b := range all {
+		index[b.decided] = i
+	}
 	for _, b := range r.affected(nil, only) {
-		match := func(m pool.Member) bool { return only.Find(b.allNames(), m) != nil }
-		known := slices.ContainsFunc(all, func(a bearing) bool { return a.decided == b.decided })
-		if waiting := b.letBackAll(match, true); len(waiting) > 0 && !known {
-			all = append(all, bearing{b.decided, waiting[0]})
+		waiting := b.letBackAll(func(m pool.Member) bool { return only.Find(b.allNames(), m) != nil }, true)
+		if i, ok := index[b.decided]; ok {
+			for _, m := range waiting {
+				if !slices.Contains(all[i].members, m) {
+					all[i].members = append(all[i].members, m)
+				}
+			}
+		} else if len(waiting) > 0 {
+			all = append(all, bearing{b.decided, waiting})
 		}
 	}
 	o = status.Outcome{Pools: len(all), Effects: []status.Effect{}, Warnings: []string{}}
+	lost := 0
 	for _, b := range all {
+		o.Members += len(b.members)
 		e := b.preview(after, func(m pool.Member) bool { return only.Find(b.allNames(), m) != nil })
-		e.Member = b.member.String()
+		if severity(&e) == 0 {
+			o.Unchanged++
+			continue
+		}
+		for _, m := range b.members {
+			e.Members = append(e.Members, m.String())
+		}
+		e.Member = e.Members[0]
 		if e.Bare {
-			bare = true
-			if len(o.Warnings) < maxEffects {
+			if lost++; lost <= maxWarnings {
 				o.Warnings = append(o.Warnings, fmt.Sprintf("%s would be left without a usable tier, and answer %s", e.Pool, cmp.Or(e.After.Text, "its fallback")))
 			}
 		}
-		if len(o.Effects) < maxEffects || e.Bare {
-			o.Effects = append(o.Effects, e)
-		}
+		o.Effects = append(o.Effects, e)
 	}
-	slices.SortStableFunc(o.Effects, func(a, b status.Effect) int { return weigh(b) - weigh(a) }) // what matters first
-	o.Effects = o.Effects[:min(len(o.Effects), maxEffects)]
-	return o, bare
+	switch more := lost - maxWarnings; {
+	case more == 1:
+		o.Warnings = append(o.Warnings, "1 further pool would be left without a usable tier")
+	case more > 1:
+		o.Warnings = append(o.Warnings, fmt.Sprintf("%d further pools would be left without a usable tier", more))
+	}
+	slices.SortStableFunc(o.Effects, func(a, b status.Effect) int { return severity(&b) - severity(&a) })
+	o.Effects = o.Effects[min(how.Offset, len(o.Effects)):]
+	if how.Limit > 0 {
+		o.Effects = o.Effects[:min(how.Limit, len(o.Effects))]
+	}
+	return o, lost > 0
 }
 
-func weigh(e status.Effect) int {
-	if e.Bare {
+// severity orders effects, the worst last. It is 0 if the pool keeps its answer. The answer of an overlay is not known.
+func severity(e *status.Effect) int {
+	switch {
+	case e.Bare:
+		return 4
+	case e.Before.Tier != e.After.Tier:
+		return 3
+	case e.Before.Text != e.After.Text || !slices.Equal(e.Before.Addresses, e.After.Addresses):
+		return 2
+	case e.Before.Tier == "":
 		return 1
 	}
 	return 0
@@ -190,7 +223,7 @@ func (r *registry) Override(o override.Override, how status.How) (status.Outcome
 	}
 	before := r.overrides.Load()
 	after := before.With(o)
-	outcome, bare := r.outcome(before, after, override.Target{})
+	outcome, bare := r.outcome(before, after, override.Target{}, how)
 	outcome.Override, outcome.DryRun = &o, how.DryRun
 	switch {
 	case how.DryRun:
@@ -202,9 +235,13 @@ func (r *registry) Override(o override.Override, how status.How) (status.Outcome
 	if s := r.sharing.sites(); s != nil {
 		s.Override(o)
 	}
-	log.Infof("Override of %s: %s", o.Target, &o)
+	was := ""
+	if replaced := before.Get(o.Target); replaced != nil {
+		was = "; it was " + replaced.String()
+	}
+	log.Infof("Override of %s: %s%s", o.Target, &o, was)
 	operations.WithLabelValues(string(o.Action)).Inc()
-	r.events.overridden("set", o)
+	r.events.overridden(status.Event{Change: "set", Override: &o, Replaced: before.Get(o.Target), By: o.Author, Why: o.Reason})
 	r.redecide(before, after, "override of "+cmp.Or(o.Member, "label "+o.Label)+", "+o.String())
 	return outcome, nil
 }
@@ -228,7 +265,7 @@ func (r *registry) Clear(t override.Target, by status.By, how status.How) (statu
 	if o == nil && !waits {
 		return status.Outcome{}, sourceError(r.nothingToClear(resolved))
 	}
-	outcome, bare := r.outcome(before, after, resolved)
+	outcome, bare := r.outcome(before, after, resolved, how)
 	outcome.DryRun = how.DryRun
 	switch {
 	case how.DryRun:
@@ -237,7 +274,11 @@ func (r *registry) Clear(t override.Target, by status.By, how status.How) (statu
 		return outcome, status.ErrBare
 	}
 	if o != nil {
-		log.Infof("Override of %s: cleared%s", resolved, by)
+		who := ""
+		if by != (status.By{}) {
+			who = "; cleared" + by.String()
+		}
+		log.Infof("Override of %s is cleared: it was %s", resolved, o.String()+who)
 	} else {
 		log.Infof("Let back: %s%s", resolved, by)
 	}
@@ -247,9 +288,7 @@ func (r *registry) Clear(t override.Target, by status.By, how status.How) (statu
 		if s := r.sharing.sites(); s != nil {
 			s.Clear(resolved)
 		}
-		ended := *o
-		ended.Author, ended.Reason = cmp.Or(by.Author, ended.Author), cmp.Or(by.Reason, ended.Reason)
-		r.events.overridden("cleared", ended)
+		r.events.overridden(status.Event{Change: "cleared", Override: o, By: by.Author, Why: by.Reason})
 	}
 	if waits {
 		r.letBack(resolved, false)
@@ -261,7 +300,7 @@ func (r *registry) Clear(t override.Target, by status.By, how status.How) (statu
 // nothingToClear is the error of a target without an override of its own. There may be a wider one.
 func (r *registry) nothingToClear(t override.Target) error {
 	for _, b := range r.affected(nil, new(override.Table).With(override.Override{Target: t, Action: override.Drain})) {
-		if o := r.overrides.Load().Find(b.allNames(), b.member); o != nil {
+		if o := r.overrides.Load().Find(b.allNames(), b.members[0]); o != nil {
 			return fmt.Errorf("%w: there is no override of %q, but that of %s bears on it", errNoMember, t, o.Target)
 		}
 	}
@@ -320,7 +359,7 @@ func (r *registry) expire() {
 		if s := r.sharing.sites(); s != nil {
 			s.Over(o) // whatever the clocks of the others say
 		}
-		r.events.overridden("expired", o)
+		r.events.overridden(status.Event{Change: "expired", Override: &o})
 	}
 	after := before.Without(targets...)
 	r.put(after)

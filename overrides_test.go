@@ -83,7 +83,7 @@ func TestOverrides(t *testing.T) {
 			"Override of 192.0.2.1: drain by alice: new disks",
 			"www.example.org. override of 192.0.2.1, drain by alice: new disks; now answering 192.0.2.2",
 			"www.example.org. east 192.0.2.1:443: up -> down (down by alice: new disks); now answering 192.0.2.2",
-			"Override of label east: cleared by bob",
+			"Override of label east is cleared: it was down by alice: new disks; cleared by bob",
 			"is over: up by alice until ",
 		} {
 			if len(lines(want)) != 1 {
@@ -558,5 +558,95 @@ func TestOverrideInPools(t *testing.T) {
 		}
 		undo(t, "WWW.example.org/192.0.2.1:443")
 		expect(t, "Cleared", now(t, ff), "1 2")
+	})
+}
+
+// A preview lists each pool whose answer changes, the worst first, and counts the others exactly.
+func TestOutcomeOfManyPools(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var directives strings.Builder
+		for i := range 46 { // the first 20 keep their answer: the site is their backup
+			switch {
+			case i < 26:
+				fmt.Fprintf(&directives, "failover p%02d.example.org nyc=192.0.2.1:443 {\nbackup fra=192.0.2.2:443 fra=192.0.2.3:443\n}\n", i)
+			case i < 45:
+				fmt.Fprintf(&directives, "failover p%02d.example.org fra=192.0.2.2:443 fra=192.0.2.3:443 {\nbackup nyc=192.0.2.1:443\n}\n", i)
+			default:
+				fmt.Fprintf(&directives, "failover p%02d.example.org fra=192.0.2.2:443\n", i)
+			}
+		}
+		newWorld().begin(t, directives.String())
+		outcome, err := process.Override(decision("drain label=fra", 0), status.How{DryRun: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if outcome.Pools != 46 || outcome.Unchanged != 26 || outcome.Members != 91 || len(outcome.Effects) != 20 {
+			t.Fatalf("%d pools, %d unchanged, %d members, %d effects; want 46, 26, 91 and 20", outcome.Pools, outcome.Unchanged, outcome.Members, len(outcome.Effects))
+		}
+		if e := outcome.Effects[0]; e.Pool != "p45.example.org." || !e.Bare {
+			t.Errorf("The first effect is %+v, want the pool that loses its last usable tier", e)
+		}
+		if e, want := outcome.Effects[1], []string{"fra 192.0.2.2:443", "fra 192.0.2.3:443"}; e.Pool != "p26.example.org." || !slices.Equal(e.Members, want) || e.Member != want[0] {
+			t.Errorf("The second effect is %+v, want both members of p26", e)
+		}
+		page, err := process.Override(decision("drain label=fra", 0), status.How{DryRun: true, Limit: 3, Offset: 18})
+		if err != nil || len(page.Effects) != 2 || page.Effects[1].Pool != "p44.example.org." || page.Pools != 46 || page.Unchanged != 26 {
+			t.Errorf("The page of 3 from 18 on is %+v, %v", page, err)
+		}
+	})
+}
+
+// An event of an override says who set it, who ended it, and which override it took the place of.
+func TestOverrideAudit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		process.events.Keep(true)
+		t.Cleanup(func() { process.events.Keep(false) })
+		newWorld().begin(t, three+"}")
+		process.events.Keep(true)
+		lines := logbook(t)
+		decide(t, "drain 192.0.2.1", 0)
+		down := decision("down 192.0.2.1", time.Hour)
+		down.Author, down.Reason = "bob", "it lies"
+		if _, err := process.Override(down, status.How{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := process.Clear(targeted("192.0.2.1"), status.By{Author: "root", Reason: "done"}, status.How{}); err != nil {
+			t.Fatal(err)
+		}
+		decide(t, "drain 192.0.2.1", time.Minute)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		type audit struct{ change, author, by, why, replaced string }
+		var got []audit
+		for e := range process.events.Events("") {
+			if e.Kind != "override" {
+				continue
+			}
+			a := audit{change: e.Change, author: e.Override.Author, by: e.By, why: e.Why}
+			if e.Replaced != nil {
+				a.replaced = e.Replaced.Author
+			}
+			got = append(got, a)
+		}
+		want := []audit{
+			{"set", "alice", "alice", "new disks", ""},
+			{"set", "bob", "bob", "it lies", "alice"},
+			{"cleared", "bob", "root", "done", ""},
+			{"set", "alice", "alice", "new disks", ""},
+			{"expired", "alice", "", "", ""},
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("The events are\n%+v, want\n%+v", got, want)
+		}
+		text := strings.Join(lines("Override of"), "\n")
+		for _, line := range []string{
+			"Override of 192.0.2.1: down by bob until 2000-01-01T01:",
+			": it lies; it was drain by alice: new disks",
+			": it lies; cleared by root: done",
+		} {
+			if !strings.Contains(text, line) {
+				t.Errorf("The log has no %q:\n%s", line, text)
+			}
+		}
 	})
 }

@@ -423,9 +423,12 @@ func (j *events) answered(p *livePool, why string) {
 	}
 }
 
-// overridden notes what has become of an override.
-func (j *events) overridden(change string, o override.Override) {
-	j.Add(status.Event{Kind: "override", Change: change, Override: &o, Why: o.Reason, Pool: o.Pool, Member: cmp.Or(o.Member, o.Label)})
+// overridden adds the event of a change of an override. e says who made the change and why, apart from who set the
+// override and why.
+func (j *events) overridden(e status.Event) {
+	o := e.Override
+	e.Kind, e.Pool, e.Member = "override", o.Pool, cmp.Or(o.Member, o.Label)
+	j.Add(e)
 }
 
 // touched notes that something about a pool has changed.

@@ -107,8 +107,21 @@ func (p *printer) event(e *status.Event) {
 		}
 	case "override":
 		p.printf("%s", styled(yellow, e.Change))
-		if o := e.Override; o != nil {
+		o := e.Override
+		if o != nil && e.Change == "set" {
 			p.printf(" %s: %s", o.Target.String(), o.String())
+			if e.Replaced != nil {
+				p.printf("; it was %s", e.Replaced.String())
+			}
+		} else if o != nil {
+			p.printf(" %s", o.Target.String())
+			if e.By != "" {
+				p.printf(" by %s", e.By)
+			}
+			if e.Why != "" {
+				p.printf(": %s", e.Why)
+			}
+			p.printf("; it was %s, set %s", o.String(), p.at(o.Since))
 		}
 		if e.Answer != "" {
 			p.printf("; %s", strings.TrimSpace(pool+" now answering "+e.Answer))

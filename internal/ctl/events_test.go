@@ -23,6 +23,12 @@ var happened = []status.Event{
 	{ID: "p-3", At: noon.Add(time.Minute), Kind: "override", Change: "set", Override: &override.Override{
 		Target: override.Target{Label: "fra"}, Action: override.Drain, Author: "alice@ns1", Until: noon.Add(time.Hour), Reason: "move",
 	}},
+	{ID: "p-4", At: noon.Add(2 * time.Minute), Kind: "override", Change: "cleared", By: "root@ns2", Why: "done", Override: &override.Override{
+		Target: override.Target{Label: "fra"}, Action: override.Drain, Author: "alice@ns1", Since: noon.Add(time.Minute), Reason: "move",
+	}},
+	{ID: "p-5", At: noon.Add(3 * time.Minute), Kind: "override", Change: "expired", Override: &override.Override{
+		Target: override.Target{Label: "fra"}, Action: override.Drain, Author: "alice@ns1", Since: noon.Add(time.Minute), Reason: "move",
+	}},
 }
 
 // eventful has a server tell what happened, and then of each connection to its stream what connection says.
@@ -40,6 +46,21 @@ func eventful(f *fake, connection func(n int, last string, send func(format stri
 			http.NewResponseController(w).Flush()
 		})
 	})
+}
+
+// An override that has ended says who ended it and who had set it.
+func TestOverrideEvents(t *testing.T) {
+	f := serve(t)
+	f.mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, map[string]any{"events": happened[2:]})
+	})
+	want := `2026-11-24 12:01:00  set label fra: drain by alice@ns1 until 2026-11-24T13:00:00Z: move
+2026-11-24 12:02:00  cleared label fra by root@ns2: done; it was drain by alice@ns1: move, set 2026-11-24 12:01:00
+2026-11-24 12:03:00  expired label fra; it was drain by alice@ns1: move, set 2026-11-24 12:01:00
+`
+	if got := run(t, "-server", f.URL, "events"); got.out != want {
+		t.Errorf("The events are\n%s, want\n%s", got.out, want)
+	}
 }
 
 func TestEvents(t *testing.T) {

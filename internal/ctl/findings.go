@@ -63,7 +63,7 @@ func sharedLabels(p *failover.PlannedPool) (all []finding) {
 			k := key{strings.ToLower(m.Label), m.Addr.Is4()}
 			if before, ok := first[k]; ok && m.Label != "" {
 				all = append(all, finding{p.TierPositions[i], note, fmt.Sprintf(
-					"%s and %s of pool %s have the same label, so that drain -pool finds the first only, and -label takes both; good if it is a site, else give each host its own", before, m, p.Names[0])})
+					"%s and %s of pool %s have the same label, so that a drain of that label takes both of them; good if it is a site, else give each host its own", before, m, p.Names[0])})
 				continue
 			}
 			first[k] = m

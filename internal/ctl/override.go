@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/user"
+	"strconv"
 	"strings"
 	"time"
 
@@ -105,6 +106,9 @@ func (s *session) decide(ctx context.Context, query url.Values, change *status.C
 	if err != nil {
 		return err
 	}
+	if err := s.further(ctx, c, path, query, change, outcome); err != nil {
+		return err
+	}
 	bare := false
 	for _, e := range outcome.Effects {
 		bare = bare || e.Bare
@@ -122,6 +126,22 @@ func (s *session) decide(ctx context.Context, query url.Values, change *status.C
 		return saidNo{errors.New("a pool would be left without a usable tier; -force does it all the same")}
 	}
 	return err
+}
+
+// further adds the effects of a dry run that did not fit into its first answer.
+func (s *session) further(ctx context.Context, c *client, path string, query url.Values, change *status.Change, outcome *status.Outcome) error {
+	for s.dryRun && outcome.Members > 0 && len(outcome.Effects) < outcome.Pools-outcome.Unchanged {
+		query.Set("offset", strconv.Itoa(len(outcome.Effects)))
+		next, err := c.change(ctx, path, query, change)
+		if err != nil {
+			return err
+		}
+		if len(next.Effects) == 0 { // the pools have changed meanwhile
+			break
+		}
+		outcome.Effects = append(outcome.Effects, next.Effects...)
+	}
+	return nil
 }
 
 // target is the path of whom an override is for.
@@ -209,14 +229,24 @@ func (p *printer) outcome(s *session, o *status.Outcome, becomes string) {
 		if e.Bare {
 			after.style = red
 		}
+		members := or(strings.Join(e.Members, ", "), e.Member)
 		if e.Before.Text == e.After.Text && e.Before.Tier == e.After.Tier {
-			p.printf("  %s, %s: the answer stays %s\n", pool, e.Member, after)
+			p.printf("  %s, %s: the answer stays %s\n", pool, members, after)
 			continue
 		}
-		p.printf("  %s, %s: the answer %s %s, from %s\n", pool, e.Member, becomes, after, inTier(&e.Before))
+		p.printf("  %s, %s: the answer %s %s, from %s\n", pool, members, becomes, after, inTier(&e.Before))
 	}
-	if more := o.Pools - len(o.Effects); more > 0 {
+	if more := o.Pools - o.Unchanged - len(o.Effects); more > 0 {
 		p.printf("  and %s\n", count(more, "further pool"))
+	}
+	switch {
+	case o.Unchanged == 1:
+		p.printf("  1 pool keeps its answer\n")
+	case o.Unchanged > 1:
+		p.printf("  %d pools keep their answer\n", o.Unchanged)
+	}
+	if o.Pools > 1 && o.Members > 0 {
+		p.printf("  %s in %s\n", count(o.Members, "member"), count(o.Pools, "pool"))
 	}
 	if o.Pools == 0 {
 		p.printf("  no pool has such a member now\n")

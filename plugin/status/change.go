@@ -2,6 +2,7 @@ package status
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -75,10 +76,18 @@ func targetOf(r *http.Request) override.Target {
 
 // howOf reads how a decision is to be taken. A word that is not known is an error: it may be a misspelt dry-run.
 func howOf(query url.Values, further ...string) (how How, err error) {
+	known := append([]string{"dry-run", "force", "limit", "offset"}, further...)
 	for word := range query {
-		if word != "dry-run" && word != "force" && !slices.Contains(further, word) {
-			return how, fmt.Errorf("%q in the query, want %s", word, strings.Join(append([]string{"dry-run", "force"}, further...), ", "))
+		if !slices.Contains(known, word) {
+			return how, fmt.Errorf("%q in the query, want %s", word, strings.Join(known, ", "))
 		}
+	}
+	if how.Limit, err = number(query, "limit", mostPools); err != nil {
+		return how, err
+	}
+	how.Limit = min(cmp.Or(how.Limit, mostPools), mostPools)
+	if how.Offset, err = number(query, "offset", 0); err != nil {
+		return how, err
 	}
 	if how.DryRun, err = flag(query, "dry-run"); err != nil {
 		return how, err

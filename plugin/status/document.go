@@ -155,6 +155,8 @@ type Event struct {
 	Answer   string             `json:"answer,omitempty"` // what is answered now
 	Change   string             `json:"change,omitempty"` // of an override: "set", "cleared" or "expired"
 	Override *override.Override `json:"override,omitempty"`
+	Replaced *override.Override `json:"replaced,omitempty"` // the override in whose place this one was set
+	By       string             `json:"by,omitempty"`       // who made the change; who set an override that ended is its author
 }
 
 // Change asks for an override. Until and For exclude each other; without them it is until it is cleared.
@@ -168,22 +170,25 @@ type Change struct {
 
 // Outcome is what an override, or the end of one, does or would do.
 type Outcome struct {
-	DryRun   bool               `json:"dryRun"`
-	Override *override.Override `json:"override,omitempty"` // nil: it is cleared
-	Effects  []Effect           `json:"effects"`            // of the first pools that it bears on
-	Pools    int                `json:"pools"`              // how many these are in all
-	Warnings []string           `json:"warnings"`
+	DryRun    bool               `json:"dryRun"`
+	Override  *override.Override `json:"override,omitempty"` // nil: it is cleared
+	Effects   []Effect           `json:"effects"`            // of pools whose answer changes, the worst first
+	Pools     int                `json:"pools"`              // how many pools it bears on
+	Members   int                `json:"members"`            // how many members in these pools
+	Unchanged int                `json:"unchanged"`          // how many of the pools keep their answer
+	Warnings  []string           `json:"warnings"`
 }
 
 // Effect is what becomes of one pool.
 type Effect struct {
-	PoolID string `json:"poolId"`
-	Pool   string `json:"pool"`
-	View   string `json:"view,omitempty"`
-	Member string `json:"member"`
-	Before Answer `json:"before"`
-	After  Answer `json:"after"`
-	Bare   bool   `json:"bare"` // there was a usable tier, and there would be none
+	PoolID  string   `json:"poolId"`
+	Pool    string   `json:"pool"`
+	View    string   `json:"view,omitempty"`
+	Member  string   `json:"member"`  // the first of Members
+	Members []string `json:"members"` // that it bears on
+	Before  Answer   `json:"before"`
+	After   Answer   `json:"after"`
+	Bare    bool     `json:"bare"` // there was a usable tier, and there would be none
 }
 
 // Problem is an error (RFC 9457), with the media type application/problem+json.

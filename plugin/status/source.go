@@ -43,6 +43,9 @@ type Query struct {
 type How struct {
 	DryRun bool // only say what would be
 	Force  bool // even if a pool is left without a usable tier
+
+	// Limit and Offset say which of the effects are listed. A limit of 0 lists all of them.
+	Limit, Offset int
 }
 
 // By is who takes a decision, and why.

@@ -122,7 +122,7 @@ func (f *fake) decide(t override.Target, how How, words string) (Outcome, error)
 		return Outcome{}, fmt.Errorf("%w: no member %q", ErrNotFound, t)
 	}
 	bare := t.Member == "192.0.2.1"
-	o := Outcome{DryRun: how.DryRun, Pools: 1, Warnings: []string{}, Effects: []Effect{{PoolID: "a@b", Pool: "www.example.org.", View: "inside", Member: "192.0.2.1:443",
+	o := Outcome{DryRun: how.DryRun, Pools: 1, Warnings: []string{}, Effects: []Effect{{PoolID: "a@b", Pool: "www.example.org.", View: "inside", Member: "192.0.2.1:443", Members: []string{"192.0.2.1:443"},
 		Before: Answer{Tier: "0", Text: "192.0.2.1", Addresses: []string{"192.0.2.1"}, TTL: 5, Since: noon},
 		After:  Answer{Tier: "fallback", Text: "NODATA", Addresses: []string{}, TTL: 5}, Bare: bare}}}
 	if bare {
