@@ -90,10 +90,6 @@ func (s *Share) connect(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.mu.Lock()
-		s.stats.Connected = false
-		s.stats.Errors++
-		s.mu.Unlock()
 		if time.Since(began) > settling {
 			wait = retry
 		}
@@ -103,7 +99,9 @@ func (s *Share) connect(ctx context.Context) {
 		if of, ok := status.FromError(err); ok {
 			why = of.Message() // without gRPC's frame
 		}
-		if t.failures++; t.failures > 1 && (t.reason == "" || t.reason != why && time.Since(t.said) > time.Minute) {
+		t.failures++
+		s.lost(t.failures, why)
+		if t.failures > 1 && (t.reason == "" || t.reason != why && time.Since(t.said) > time.Minute) {
 			t.reason, t.said = why, time.Now()
 			s.log.Warningf("Votes are not shared over etcd: %s", why)
 		}
@@ -112,6 +110,21 @@ func (s *Share) connect(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// lost notes that a connection could not be made, or has ended: it is one of so many in a row. The first may be no more
+// than a new leader of etcd.
+func (s *Share) lost(failures int, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Connected = false
+	s.stats.Errors++
+	if s.lostSince.IsZero() {
+		s.lostSince = time.Now()
+	}
+	if failures > 1 {
+		s.stats.Lost = why
 	}
 }
 
@@ -140,7 +153,7 @@ func (s *Share) session(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
-	s.stats.Connected = true
+	s.stats.Connected, s.stats.Lost, s.lostSince = true, "", time.Time{}
 	s.mu.Unlock()
 
 	both, cancel := context.WithCancelCause(ctx)
@@ -370,6 +383,9 @@ func (s *Share) refusal() {
 	s.stats.Refused = ""
 	if !s.roll.held && s.roll.alive {
 		s.stats.Refused = fmt.Sprintf("site name %s is used by another process", s.config.Site)
+		if before == "" {
+			s.refusedSince = time.Now()
+		}
 	}
 	switch {
 	case s.stats.Refused == before:

@@ -63,7 +63,9 @@ type Site struct {
 // Stats say how it goes.
 type Stats struct {
 	Connected bool          // what the others say comes as they say it
+	Lost      string        // why there is no connection; "": there is one, or the first attempts go on
 	Refused   string        // why our votes are not written although they could be; "": nothing speaks against it
+	Since     time.Time     // of Lost, or else of Refused
 	Errors    uint64        // connections that have failed or ended
 	Ignored   uint64        // keys and values that were none of ours, corrupt or too large
 	Writes    uint64        // keys that were written or deleted
@@ -92,7 +94,10 @@ type Share struct {
 	roll      *roll
 	decisions *decisions
 	stats     Stats
-	etcd      etcd // as it was last seen
+
+	lostSince    time.Time // of the first failure of a connection; zero: there is one
+	refusedSince time.Time
+	etcd         etcd // as it was last seen
 
 	// These are the connection's alone.
 	lease   clientv3.LeaseID // that all keys of our site hang on; 0: none
@@ -235,6 +240,12 @@ func (s *Share) Stats() Stats {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	stats := s.stats
+	switch {
+	case stats.Lost != "":
+		stats.Since = s.lostSince
+	case stats.Refused != "":
+		stats.Since = s.refusedSince
+	}
 	stats.Ignored += s.tally.ignored + s.roll.ignored + s.decisions.ignored
 	return stats
 }

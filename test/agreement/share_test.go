@@ -234,7 +234,15 @@ func TestEtcdIsAwayForAWhile(t *testing.T) {
 	}
 
 	// Then nobody counts, and later all at once.
+	if s := fra.Stats(); !s.Connected || s.Lost != "" || !s.Since.IsZero() {
+		t.Errorf("With a connection %+v, want that it is there", s)
+	}
+	stopped := time.Now()
 	etcd[0].stop()
+	eventually(t, 5*time.Second, "the connection is lost", func() bool { return fra.Stats().Lost != "" })
+	if s := fra.Stats(); s.Connected || s.Since.Before(stopped) || time.Since(s.Since) > 5*time.Second {
+		t.Errorf("Without etcd %+v, want that the connection is lost since %v", s, stopped)
+	}
 	took := eventually(t, 12*time.Second, "nobody counts", func() bool { return fra.words(key(0)) == "" })
 	t.Logf("votes are stale after %s", took.Round(time.Millisecond))
 	all[1].Cast(key(0), down)
@@ -247,6 +255,9 @@ func TestEtcdIsAwayForAWhile(t *testing.T) {
 		t.Errorf("%d times there were but some votes, or old ones", n)
 	}
 	eventually(t, 5*time.Second, "it is said", func() bool { return fra.logged("Votes are not shared") })
+	if s := fra.Stats(); !s.Connected || s.Lost != "" || !s.Since.IsZero() {
+		t.Errorf("With a connection again %+v, want that it is there", s)
+	}
 }
 
 func TestLeaderStops(t *testing.T) {
@@ -468,6 +479,9 @@ func TestSiteNameIsUsedTwice(t *testing.T) {
 	second.Cast(key(0), down)
 	took := eventually(t, 10*time.Second, "the second is refused", func() bool { return second.Stats().Refused != "" })
 	t.Logf("refused after %s: %s", took.Round(time.Millisecond), second.Stats().Refused)
+	if s := second.Stats(); s.Lost != "" || time.Since(s.Since) > 15*time.Second {
+		t.Errorf("Refused %+v, want since when", s)
+	}
 	stop := always(func() bool { return iad.words(key(0)) == "fra:up" })
 	iad.Cast(key(0), up)
 	eventually(t, 10*time.Second, "the second hears others", func() bool { return second.words(key(0)) == "iad:up" })
