@@ -26,6 +26,7 @@ type abroad struct {
 	cast   map[share.Key]quorum.Vote
 	kept   map[share.Key]map[any]bool
 	told   []string // what this site has decided
+	lost   string   // why it cannot be reached; "": it can
 	closed bool
 	ready  chan struct{}
 }
@@ -141,7 +142,7 @@ func (a *abroad) Over(o override.Override)     { a.decided("over " + o.Target.St
 func (a *abroad) Let(pool, member string)      { a.decided("let " + member + " of " + pool) }
 func (a *abroad) Ready() <-chan struct{}       { return a.ready }
 func (a *abroad) Sites() []share.Site          { return []share.Site{{Name: "fra", Ours: true, Fresh: true}} }
-func (a *abroad) Stats() share.Stats           { return share.Stats{Connected: true} }
+func (a *abroad) Stats() share.Stats           { return share.Stats{Connected: a.lost == "", Lost: a.lost} }
 func (a *abroad) Close()                       { a.closed = true }
 
 func TestAgreement(t *testing.T) {

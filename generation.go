@@ -30,6 +30,7 @@ type registry struct {
 	listeners status.Listeners
 	state     keeper
 	sharing   sharing
+	refusal   refusal
 
 	settling sync.Mutex  // one settle after the other
 	deciding sync.Mutex  // one decision after the other; guards
@@ -55,7 +56,8 @@ type generation struct {
 	zones    map[zoneKey]*zone // of the pools
 	outlets  []outlet
 	operation
-	kept *kept // what the state file had; nil: nothing that is of use
+	kept    *kept  // what the state file had; nil: nothing that is of use
+	notKept string // why the state is not written although the Corefile says so; "": it is, or is not to be
 
 	members int         // of all pools
 	tidy    *time.Timer // see tidyAfter
@@ -199,7 +201,7 @@ func (g *generation) start() {
 func (g *generation) open() {
 	process.sharing.use(g.share, process.adopt(g.kept))
 	g.kept = nil
-	process.state.use(g.state)
+	process.state.use(g.state, g.notKept)
 	for _, o := range g.outlets {
 		o.open()
 	}
@@ -257,7 +259,7 @@ func (g *generation) stop() {
 	g.stopped.Do(func() {
 		last := process.isLast(g)
 		if last {
-			process.state.use(nil) // while there is something to write
+			process.state.use(nil, "") // while there is something to write
 		}
 		if g.tidy != nil {
 			g.tidy.Stop()
@@ -309,6 +311,7 @@ func (r *registry) forget(g *generation) {
 
 // reload notes that a Corefile is being read that may replace this one.
 func (g *generation) reload() {
+	process.refusal.begin()
 	process.mu.Lock()
 	defer process.mu.Unlock()
 	process.reloading = g
@@ -319,6 +322,7 @@ func (g *generation) reloadFailed() {
 	for _, next := range g.successors() {
 		next.stop()
 	}
+	process.events.server("refused", process.refusal.refuse(corefilePath(g)))
 }
 
 // reloaded ends what reload began: g stops, and its successor speaks for itself.
@@ -340,6 +344,8 @@ func (g *generation) reloaded() {
 		next.open()
 		process.events.Reload()
 	}
+	process.refusal.end()
+	process.events.server("reloaded", "")
 }
 
 // reloading says whether reload has been called and its end has not.

@@ -40,6 +40,7 @@ type livePool struct {
 	more    *poolMemory      // nil: nothing
 	timer   *time.Timer      // the end of a hold
 	since   int64            // it has given the answer of now, as [time.Time.UnixNano] has it
+	began   int64            // the process has had the pool since then, in the same form
 	silent  bool             // the generation before speaks for both
 	unwell  bool             // something about it is out of the ordinary
 }
@@ -132,7 +133,7 @@ func (p *livePool) dialled(i int) netip.AddrPort {
 func (p *livePool) start(g *generation, before *livePool, silent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.silent = silent
+	p.silent, p.began = silent, time.Now().UnixNano()
 	p.checks = make([]*monitor.Check, 0, p.Size()*len(p.probes))
 	for _, tier := range p.Tiers {
 		for _, member := range tier {
@@ -177,6 +178,7 @@ func (p *livePool) start(g *generation, before *livePool, silent bool) {
 func (p *livePool) follow(before *livePool) {
 	before.mu.Lock()
 	defer before.mu.Unlock()
+	p.began = before.began
 	target := func(m pool.Member) netip.AddrPort { return netip.AddrPortFrom(m.Addr, m.Port) }
 	index := make(map[netip.AddrPort]int, p.Size())
 	for i := range before.Size() {

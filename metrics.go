@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"net/netip"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"github.com/coredns-failover/failover/plugin/probe"
 	"github.com/coredns-failover/failover/plugin/quorum"
 	"github.com/coredns-failover/failover/plugin/share"
+	"github.com/coredns-failover/failover/plugin/status"
 
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -75,8 +77,38 @@ var operations = promauto.NewCounterVec(prometheus.CounterOpts{
 	Help:      "Counter of what operators have decided, and of what has ended by itself.",
 }, []string{"action"})
 
-// lastSkip is the second of the latest probe that could not ask: the log says when there was none for a minute.
-var lastSkip atomic.Int64
+// lastSkip is the latest probe that could not ask.
+var lastSkip skips
+
+// skips are the probes that could not ask. They are over when there was none for a minute.
+type skips struct {
+	latest atomic.Int64 // the second of the latest
+	since  atomic.Int64 // the second of the first
+	why    atomic.Pointer[string]
+}
+
+// note takes a probe that could not ask, and reports whether it is the first.
+func (s *skips) note(why string) (first bool) {
+	now := time.Now().Unix()
+	if now-s.latest.Swap(now) <= skipsOver {
+		return false
+	}
+	s.since.Store(now)
+	s.why.Store(&why)
+	return true
+}
+
+// skipsOver is for how many seconds no probe is left out until all is well.
+const skipsOver = 60
+
+// failure is why probes are left out, and since when; "": none are.
+func (s *skips) failure() (text string, since time.Time) {
+	why := s.why.Load()
+	if why == nil || time.Now().Unix()-s.latest.Load() > skipsOver {
+		return "", time.Time{}
+	}
+	return "probes are left out: " + *why, time.Unix(s.since.Load(), 0)
+}
 
 // observeProbe counts a probe.
 func observeProbe(kind string, err error, took, late time.Duration) {
@@ -84,7 +116,7 @@ func observeProbe(kind string, err error, took, late time.Duration) {
 	switch {
 	case errors.Is(err, probe.ErrNotAsked):
 		result = "skip"
-		if now := time.Now().Unix(); now-lastSkip.Swap(now) > 60 {
+		if lastSkip.note(fmt.Sprintf("%s: %v", kind, err)) {
 			log.Warningf("Probes are left out: %s: %v", kind, err)
 		}
 	case err != nil:
@@ -275,6 +307,8 @@ var (
 		"Counter of keys written to etcd.", nil, nil)
 	shareLatency = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "share_write_seconds"),
 		"Gauge of the time that the last transaction took.", nil, nil)
+	warningsNow = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "warnings"),
+		"Gauge of the failures of the server itself: 1 for a kind that has one now.", []string{"kind"}, nil)
 	updatesPending = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "updates_pending"),
 		"Gauge of the names that are still to be written to another server.", []string{"server", "zone"}, nil)
 )
@@ -292,6 +326,7 @@ func (gauges) Describe(ch chan<- *prometheus.Desc) {
 	ch <- unprobed
 	ch <- updatesPending
 	ch <- overridesNow
+	ch <- warningsNow
 	for _, d := range []*prometheus.Desc{siteVotes, siteFresh, agreedBy, disagreements, shareErrors, shareIgnored, shareWrites, shareLatency} {
 		ch <- d
 	}
@@ -310,6 +345,14 @@ func (gauges) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 		ch <- prometheus.MustNewConstMetric(overridesNow, prometheus.GaugeValue, float64(n), string(action))
+	}
+	warnings := process.Warnings()
+	for _, kind := range status.WarningKinds {
+		n := 0.0
+		if slices.ContainsFunc(warnings, func(w status.Warning) bool { return w.Kind == kind }) {
+			n = 1
+		}
+		ch <- prometheus.MustNewConstMetric(warningsNow, prometheus.GaugeValue, n, kind)
 	}
 	process.collectSites(ch)
 	for name, r := range process.reports() {

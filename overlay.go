@@ -54,11 +54,12 @@ type overlay struct {
 
 	mu         sync.Mutex // guards the rest, among writers
 	generation *generation
-	silent     bool     // the generation before speaks for both
-	before     *overlay // this overlay in that generation, while silent; nil: it has none
-	unsure     int      // addresses taken over, without a status yet, that start has to wait for
-	full       bool     // as last made known
-	warned     bool     // that something is not allowed
+	silent     bool      // the generation before speaks for both
+	before     *overlay  // this overlay in that generation, while silent; nil: it has none
+	unsure     int       // addresses taken over, without a status yet, that start has to wait for
+	began      time.Time // the process has had the overlay since then
+	full       bool      // as last made known
+	warned     bool      // that something is not allowed
 	cancel     context.CancelFunc
 	wg         sync.WaitGroup
 }
@@ -169,7 +170,12 @@ func newOverlay(c *config, home *block) *overlay {
 func (o *overlay) start(g *generation, before *overlay, silent bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.generation, o.silent, o.before = g, silent, before
+	o.generation, o.silent, o.before, o.began = g, silent, before, time.Now()
+	if before != nil && before.key() == o.key() {
+		before.mu.Lock()
+		o.began = before.began
+		before.mu.Unlock()
+	}
 	if before == nil && g.kept != nil {
 		o.recall(g.kept.pools[o.id()])
 	}

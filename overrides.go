@@ -212,6 +212,15 @@ func severity(e *status.Effect) int {
 
 // Override puts an override in force. It implements the [status.Source] interface.
 func (r *registry) Override(o override.Override, how status.How) (status.Outcome, error) {
+	outcome, err := r.override(o, how)
+	if err == nil {
+		r.lasting(&outcome, false)
+	}
+	return outcome, err
+}
+
+// override is Override, without a word on how the decision lasts.
+func (r *registry) override(o override.Override, how status.How) (status.Outcome, error) {
 	r.deciding.Lock()
 	defer r.deciding.Unlock()
 	var err error
@@ -249,6 +258,40 @@ func (r *registry) Override(o override.Override, how status.How) (status.Outcome
 // Clear ends the override of a target, and lets members back that wait for it. It implements the [status.Source]
 // interface.
 func (r *registry) Clear(t override.Target, by status.By, how status.How) (status.Outcome, error) {
+	outcome, err := r.clear(t, by, how)
+	if err == nil {
+		r.lasting(&outcome, true)
+	}
+	return outcome, err
+}
+
+// lasting adds to an outcome whether the decision outlives the process, and whether the other sites have it. A decision
+// that was taken waits for the state to be written: the file may have become unwritable just now.
+func (r *registry) lasting(o *status.Outcome, cleared bool) {
+	lost := r.sharing.cutOff()
+	if lost != "" {
+		o.Warnings = append(o.Warnings, "the other sites do not have this decision yet: "+lost)
+	} else if r.sharing.sites() != nil {
+		return // the others keep it
+	}
+	failure, _ := r.state.failure()
+	if !o.DryRun {
+		failure = r.state.confirm()
+	}
+	const ends = "this decision does not survive a restart of the server: "
+	switch {
+	case failure != "":
+		o.Warnings = append(o.Warnings, ends+failure)
+	case r.state.writer.Load() != nil:
+	case lost != "":
+		o.Warnings = append(o.Warnings, ends+"the Corefile has no state")
+	case !cleared:
+		o.Notes = append(o.Notes, ends+"the Corefile has no state")
+	}
+}
+
+// clear is Clear, without a word on how the decision lasts.
+func (r *registry) clear(t override.Target, by status.By, how status.How) (status.Outcome, error) {
 	r.deciding.Lock()
 	defer r.deciding.Unlock()
 	before := r.overrides.Load()

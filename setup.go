@@ -16,6 +16,14 @@ import (
 func init() { plugin.Register("failover", setup) }
 
 func setup(c *caddy.Controller) error {
+	if err := setUp(c); err != nil {
+		return process.refusal.by(err)
+	}
+	return nil
+}
+
+// setUp is setup, which notes its error.
+func setUp(c *caddy.Controller) error {
 	directives, err := parse(c)
 	if err != nil {
 		return plugin.Error("failover", err)
@@ -140,11 +148,11 @@ func corefileOf(c *caddy.Controller) *corefile {
 	c.OnFirstStartup(func() error { g.first = true; return nil })
 	c.OnStartup(func() error {
 		if err := all.check(); err != nil {
-			return err
+			return process.refusal.by(err)
 		}
 		watchOthers()
 		if err := process.open(g); err != nil {
-			return plugin.Error("failover", err)
+			return process.refusal.by(plugin.Error("failover", err))
 		}
 		g.start()
 		return nil
@@ -171,13 +179,21 @@ func corefileOf(c *caddy.Controller) *corefile {
 }
 
 // isRunning says whether the instance that g belongs to is one that CoreDNS has not stopped.
-func isRunning(g *generation) bool {
-	return slices.ContainsFunc(caddy.Instances(), func(i *caddy.Instance) bool {
+func isRunning(g *generation) bool { return instanceOf(g) != nil }
+
+// instanceOf is the instance that g belongs to; nil: CoreDNS does not have it, or not yet.
+func instanceOf(g *generation) *caddy.Instance {
+	instances := caddy.Instances()
+	i := slices.IndexFunc(instances, func(i *caddy.Instance) bool {
 		i.StorageMu.RLock()
 		defer i.StorageMu.RUnlock()
 		all, ok := i.Storage[corefileKey{}].(*corefile)
 		return ok && all.generation == g
 	})
+	if i < 0 {
+		return nil
+	}
+	return instances[i]
 }
 
 // watchedKey marks an instance that watchOthers has been at.

@@ -1,10 +1,12 @@
 package failover
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
@@ -77,6 +79,34 @@ func (s *sharing) turn() {
 	s.hearing.share = share.Open(s.place.Config, past, s.hearing, log)
 	var opened sites = s.hearing.share
 	s.now.Store(&opened)
+}
+
+// failure is why this site and the others do not hear each other, and since when; "": they do, or there are none.
+func (s *sharing) failure() (text string, since time.Time) {
+	all := s.sites()
+	if all == nil {
+		return "", time.Time{}
+	}
+	switch stats := all.Stats(); {
+	case stats.Lost != "":
+		return "votes and overrides are not shared over etcd: " + stats.Lost, stats.Since
+	case stats.Refused != "":
+		return "the votes of this process are not shared: " + stats.Refused, stats.Since
+	}
+	return "", time.Time{}
+}
+
+// cutOff is why the other sites do not hear of a decision now; "": they do, or there are none.
+func (s *sharing) cutOff() string {
+	all := s.sites()
+	if all == nil {
+		return ""
+	}
+	stats := all.Stats()
+	if stats.Connected {
+		return ""
+	}
+	return "there is no connection to etcd: " + cmp.Or(stats.Lost, "the attempt goes on")
 }
 
 // past ends the hearing, and is what a new place has to know of the time before.

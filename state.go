@@ -151,19 +151,25 @@ func readState(name string, maxAge time.Duration, now time.Time) (*kept, error) 
 	return k, nil
 }
 
-// restore reads the state file of a generation, unless there is one before it: what the process knows is newer.
+// restore reads the state file of a generation. If there is a generation before it, the process knows what is newer, and
+// only a file that is not to be written to counts.
 func (g *generation) restore() {
 	s := g.state
-	if s == nil || g.replaces != nil {
+	if s == nil || g.replaces != nil && process.state.writes(s.file) {
 		return
 	}
-	var err error
-	if g.kept, err = readState(s.file, s.maxAge, time.Now()); err != nil {
+	found, err := readState(s.file, s.maxAge, time.Now())
+	if g.replaces == nil {
+		g.kept = found
+	} else if !errors.Is(err, errForeign) {
+		return
+	}
+	if err != nil {
 		log.Warningf("State: %v", err)
 	}
 	if errors.Is(err, errForeign) {
 		process.mu.Lock()
-		g.state = nil
+		g.state, g.notKept = nil, "the state is not kept: "+err.Error()
 		process.mu.Unlock()
 	}
 	if g.kept != nil && len(g.kept.statuses) > 0 {
@@ -310,13 +316,60 @@ type keeper struct {
 	mu     sync.Mutex // one use after the other
 	place  *statePlace
 	writer atomic.Pointer[stateWriter] // nil: there is no place
+
+	foreign atomic.Pointer[stateFailure] // a file that is not to be written to; nil: there is none
+}
+
+// stateFailure is why no state is kept although the Corefile asks for it.
+type stateFailure struct {
+	text  string
+	since time.Time
+}
+
+// writes reports whether the state is written to a file.
+func (k *keeper) writes(file string) bool {
+	w := k.writer.Load()
+	return w != nil && w.file == file
+}
+
+// failure is why the state is not kept as the Corefile says, and since when; "": it is kept, or is not to be.
+func (k *keeper) failure() (text string, since time.Time) {
+	if w := k.writer.Load(); w != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.trouble != "" {
+			return fmt.Sprintf("the state file %s cannot be written: %s", w.file, w.trouble), w.since
+		}
+		return "", time.Time{}
+	}
+	if f := k.foreign.Load(); f != nil {
+		return f.text, f.since
+	}
+	return "", time.Time{}
+}
+
+// confirmation bounds the wait for a write of the state.
+const confirmation = 2 * time.Second
+
+// confirm waits until all that is known now is written, and returns why it is not; "": it is, or there is no place.
+func (k *keeper) confirm() (failure string) {
+	if w := k.writer.Load(); w != nil && !w.confirm(confirmation) {
+		return fmt.Sprintf("the state file %s is not written within %s", w.file, confirmation)
+	}
+	failure, _ = k.failure()
+	return failure
 }
 
 // use has the state written to another place from now on; nil is nowhere. It writes what there is to the place before,
-// first.
-func (k *keeper) use(place *statePlace) {
+// first. The text notKept is why there is no place although the Corefile has one; "": it has none.
+func (k *keeper) use(place *statePlace, notKept string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if notKept == "" {
+		k.foreign.Store(nil)
+	} else {
+		k.foreign.Store(&stateFailure{notKept, time.Now()})
+	}
 	if place != nil && k.place != nil && place.file == k.place.file && place.maxAge == k.place.maxAge {
 		return
 	}
@@ -341,16 +394,22 @@ type stateWriter struct {
 	refresh time.Duration // at the latest, so that its age says when this process was there last
 	collect func() *stateDocument
 
-	dirty   chan struct{}
-	end     chan struct{}
-	ended   chan struct{}
-	lock    *os.File // nil: another process has it
-	trouble string   // as last said in the log
+	dirty chan struct{}
+	end   chan struct{}
+	ended chan struct{}
+	lock  *os.File // nil: another process has it
+
+	mu      sync.Mutex    // guards the rest
+	trouble string        // as last said in the log
+	since   time.Time     // of trouble
+	begun   uint64        // counts the writes
+	over    chan struct{} // closed when the next write has ended; see confirm
+	done    uint64        // counts the writes that have ended
 }
 
 func newStateWriter(file string, refresh time.Duration, collect func() *stateDocument) *stateWriter {
 	w := &stateWriter{file: file, refresh: refresh, collect: collect,
-		dirty: make(chan struct{}, 1), end: make(chan struct{}), ended: make(chan struct{})}
+		dirty: make(chan struct{}, 1), end: make(chan struct{}), ended: make(chan struct{}), over: make(chan struct{})}
 	w.poke()
 	go w.run()
 	return w
@@ -360,6 +419,33 @@ func (w *stateWriter) poke() {
 	select {
 	case w.dirty <- struct{}{}:
 	default:
+	}
+}
+
+// confirm waits until a write has ended that began after the call, and reports whether it has within a time.
+func (w *stateWriter) confirm(within time.Duration) bool {
+	w.mu.Lock()
+	number := w.begun + 1
+	w.mu.Unlock()
+	w.poke()
+	limit := time.NewTimer(within)
+	defer limit.Stop()
+	for {
+		w.mu.Lock()
+		done, over := w.done, w.over
+		w.mu.Unlock()
+		if done >= number {
+			return true
+		}
+		select {
+		case <-over:
+		case <-w.ended:
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.done >= number
+		case <-limit.C:
+			return false
+		}
 	}
 }
 
@@ -399,6 +485,9 @@ func (w *stateWriter) run() {
 // write writes the file, and says so when that begins to fail, and when it works again. It returns how long it has had
 // to work for it: to wait for the disk costs nothing.
 func (w *stateWriter) write() (work time.Duration) {
+	w.mu.Lock()
+	w.begun++
+	w.mu.Unlock()
 	began := time.Now()
 	data, err := json.Marshal(w.collect())
 	work = time.Since(began)
@@ -409,10 +498,19 @@ func (w *stateWriter) write() (work time.Duration) {
 	if err != nil {
 		trouble = err.Error()
 	}
-	if trouble == w.trouble {
+	w.mu.Lock()
+	before := w.trouble
+	if w.trouble = trouble; before == "" {
+		w.since = time.Now()
+	}
+	w.done++
+	close(w.over)
+	w.over = make(chan struct{})
+	w.mu.Unlock()
+	if trouble == before {
 		return work
 	}
-	if w.trouble = trouble; trouble == "" {
+	if trouble == "" {
 		log.Infof("State: %s is written again", w.file)
 	} else {
 		log.Warningf("State: %s cannot be written: %s", w.file, trouble)

@@ -265,7 +265,7 @@ func (p *livePool) document() status.Pool {
 	defer p.mu.Unlock()
 	d := about(p.whole(), p.inquiry, p.manual, p.home, p.names)
 	s := p.now.Load()
-	d.ID, d.Unwell, d.Answer = p.id(), p.unwell, p.answerOf(s)
+	d.ID, d.Unwell, d.Answer, d.Began = p.id(), p.unwell, p.answerOf(s), time.Unix(0, p.began)
 	if p.checks == nil { // it is about to go
 		return d
 	}
@@ -293,7 +293,7 @@ func (o *overlay) document() status.Pool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	d := about(&o.Pool, &o.inquiry, o.manual, o.home, o.names)
-	d.ID, d.Overlay, d.Answer = o.id(), true, o.answerOf()
+	d.ID, d.Overlay, d.Answer, d.Began = o.id(), true, o.answerOf(), o.began
 	t := status.Tier{Need: 1, Members: []status.Member{}}
 	known := *o.known.Load()
 	for _, addr := range slices.SortedFunc(maps.Keys(known), netip.Addr.Compare) {
@@ -429,6 +429,11 @@ func (j *events) overridden(e status.Event) {
 	o := e.Override
 	e.Kind, e.Pool, e.Member = "override", o.Pool, cmp.Or(o.Member, o.Label)
 	j.Add(e)
+}
+
+// server notes what the server itself has done.
+func (j *events) server(change, why string) {
+	j.Add(status.Event{Kind: "server", Change: change, Why: why})
 }
 
 // touched notes that something about a pool has changed.

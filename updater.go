@@ -34,6 +34,8 @@ type updater struct {
 	closed bool
 	queue  queue
 	said   string    // the trouble with the server that the log speaks of
+	why    string    // of said, in words
+	began  time.Time // of said, or of the first name that is spoken of
 	spoken int       // how many names it speaks of,
 	hushed int       // and of how many not, as they are too many,
 	since  time.Time // since when; zero: their number is said
@@ -234,10 +236,13 @@ func (u *updater) note(w *posted, o result, now time.Time) (lines []line) {
 			what = "it answers again"
 		}
 		say(log.Info, "update of %s at %s: %s", u.zone, u.server, what)
-		u.said = ""
+		u.said, u.why = "", ""
 	case failed && u.queue.failures > 1 && u.said != o.trouble.result: // the first may be that of one name
 		say(log.Warning, "update of %s at %s: %s", u.zone, u.server, o.trouble.why)
-		u.said = o.trouble.result
+		if u.said == "" {
+			u.began = now
+		}
+		u.said, u.why = o.trouble.result, o.trouble.why
 	}
 	u.speak(w, said, now, say)
 	if o.wrote != nil {
@@ -278,7 +283,9 @@ func (u *updater) speak(w *posted, said string, now time.Time, say func(func(...
 	default:
 		say(log.Warning, "update of %s at %s: %s", w.name, u.server, said)
 		if w.said == "" {
-			u.spoken++
+			if u.spoken++; u.spoken == 1 && u.said == "" {
+				u.began = now
+			}
 		}
 		w.said = said
 	}
@@ -290,6 +297,23 @@ func (u *updater) speak(w *posted, said string, now time.Time, say func(func(...
 		say(log.Warning, "update of %s at %s: %d more names are not as they should be", u.zone, u.server, u.hushed)
 		u.since = time.Time{}
 	}
+}
+
+// failure is what keeps the names from being written, and since when; "": nothing does.
+func (u *updater) failure() (text string, since time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch wrong := u.spoken + u.hushed; {
+	case !u.opened || u.closed:
+		return "", time.Time{}
+	case u.said != "":
+		return u.why, u.began
+	case wrong == 1:
+		return "1 name is not as it should be", u.began
+	case wrong > 1:
+		return fmt.Sprintf("%d names are not as they should be", wrong), u.began
+	}
+	return "", time.Time{}
 }
 
 // count counts what has become of a message.

@@ -1,11 +1,17 @@
 package test
 
 import (
+	"fmt"
+	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/coredns-failover/failover/plugin/status"
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
@@ -125,6 +131,111 @@ func TestFailedReload(t *testing.T) {
 			wantFootprint(t, goroutines, files)
 		})
 	}
+}
+
+// A reload that is refused is a warning of the server and an event, with its reason where a plugin can know it, until one
+// takes place.
+func TestFailedReloadIsSeen(t *testing.T) {
+	for way, added := range broken(t) {
+		t.Run(way, func(t *testing.T) {
+			h := member(t, "127.0.0.2")
+			address := home + ":" + freePort(t)
+			corefile := block("failover {\n status "+address+"\n}", pool("www.example.org", []*host{h}))
+			s := start(t, corefile)
+			var events struct{ Events []status.Event }
+			seen := func() ([]status.Warning, string) {
+				var d status.Document
+				get(t, http.DefaultClient, "http://"+address+"/api/v1/pools", &d)
+				get(t, http.DefaultClient, "http://"+address+"/api/v1/events", &events)
+				return d.Warnings, fmt.Sprint(events.Events[len(events.Events)-1].Kind, " ", events.Events[len(events.Events)-1].Change)
+			}
+			wantMetric(t, 0, "coredns_failover_warnings", "kind=reload")
+			if err := s.reload(corefile + added.block); err == nil {
+				t.Fatal("The reload has not failed")
+			}
+			warnings, event := seen()
+			why := events.Events[len(events.Events)-1].Why
+			if len(warnings) != 1 || warnings[0].Kind != "reload" || !strings.HasSuffix(warnings[0].Text, why) || event != "server refused" {
+				t.Errorf("It warns of %+v, and the last event is %q (%s), want the reload that was refused", warnings, event, why)
+			}
+			// A Corefile that is no file cannot be read again for an error of its syntax.
+			ours := strings.HasSuffix(way, "of failover")
+			if known := strings.Contains(why, added.why); known != ours || !known && !strings.Contains(why, "in the log") {
+				t.Errorf("The reason is %q, want %q if it is ours, which is %t, or else the log", why, added.why, ours)
+			}
+			wantMetric(t, 1, "coredns_failover_warnings", "kind=reload")
+
+			if err := s.reload(corefile); err != nil {
+				t.Fatal(err)
+			}
+			if warnings, event := seen(); len(warnings) > 0 || event != "server reloaded" {
+				t.Errorf("It warns of %+v, and the last event is %q, want nothing and the reload", warnings, event)
+			}
+			wantMetric(t, 0, "coredns_failover_warnings", "kind=reload")
+		})
+	}
+}
+
+// The reason of a refusal for its syntax is read off the file, and so is the one of a file that no reload begins with.
+func TestFailedReloadOfFile(t *testing.T) {
+	h := member(t, "127.0.0.2")
+	address := home + ":" + freePort(t)
+	corefile := block("failover {\n status "+address+"\n}", pool("www.example.org", []*host{h}))
+	process, output, _ := program(t, corefile)
+	go func() {
+		for range output { // ends with the process
+		}
+	}()
+	path := corefileOf(t, process)
+	var d status.Document
+	warned := func() (text string) {
+		get(t, http.DefaultClient, "http://"+address+"/api/v1/pools", &d)
+		for _, w := range d.Warnings {
+			text += w.Kind + ": " + w.Text
+		}
+		return text
+	}
+	change := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reload := func() {
+		t.Helper()
+		if err := process.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, 30*time.Second, "its status is there", func() bool {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	eventually(t, bound, "nothing is wrong", func() bool { return warned() == "" })
+	change(corefile + "example.net {\n    errors {\n")
+	eventually(t, bound, "the torn file is a warning", func() bool { return strings.Contains(warned(), "reload: the Corefile cannot be read") })
+	change(corefile + elsewhere("failovr"))
+	reload()
+	eventually(t, bound, "the refusal is a warning", func() bool {
+		return strings.HasPrefix(warned(), "reload: the reload was refused") && strings.Contains(warned(), "Unknown directive 'failovr'")
+	})
+	change(corefile)
+	reload()
+	eventually(t, bound, "nothing is wrong again", func() bool { return warned() == "" })
+}
+
+// corefileOf is the path of the Corefile of a program.
+func corefileOf(t *testing.T, process *os.Process) string {
+	t.Helper()
+	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := strings.Split(string(args), "\x00")
+	return words[slices.Index(words, "-conf")+1]
 }
 
 // Where the Corefile in use has no failover at all there is nobody to be told that the next one has

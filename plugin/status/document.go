@@ -12,11 +12,22 @@ import (
 
 // Document is what GET /api/v1/pools says.
 type Document struct {
-	Server  Process `json:"server"`
-	Summary Summary `json:"summary"`
-	Pools   []Pool  `json:"pools"` // those asked for, by name
-	Total   int     `json:"total"` // how many were asked for; there may be more than are given
+	Server   Process   `json:"server"`
+	Summary  Summary   `json:"summary"`
+	Warnings []Warning `json:"warnings"` // failures of the server itself that last; none: an empty array
+	Pools    []Pool    `json:"pools"`    // those asked for, by name
+	Total    int       `json:"total"`    // how many were asked for; there may be more than are given
 }
+
+// Warning is a failure of the server's own side that lasts: no pool has caused it.
+type Warning struct {
+	Kind  string    `json:"kind"` // one of WarningKinds
+	Text  string    `json:"text"`
+	Since time.Time `json:"since,omitzero"`
+}
+
+// WarningKinds are the kinds of warnings, in the order of a document.
+var WarningKinds = []string{"state", "reload", "share", "update", "status", "probe"}
 
 // Process is the name server.
 type Process struct {
@@ -52,28 +63,29 @@ type Summary struct {
 
 // Pool is one pool or overlay, and what it answers.
 type Pool struct {
-	ID       string   `json:"id"`   // tells pools of the same name apart, and stays over reloads
-	Name     string   `json:"name"` // the first of Names
-	Names    []string `json:"names"`
-	Block    string   `json:"block"`          // the zones of its server block
-	View     string   `json:"view,omitempty"` // of its server block
-	Overlay  bool     `json:"overlay,omitempty"`
-	Unwell   bool     `json:"unwell"`
-	Answer   Answer   `json:"answer"` // for an overlay: nothing
-	Tiers    []Tier   `json:"tiers"`
-	Fallback string   `json:"fallback"` // the operator's words
-	Failback string   `json:"failback"` // "auto" or "manual"
-	Order    string   `json:"order"`
-	Hold     float64  `json:"hold"`     // seconds
-	Interval float64  `json:"interval"` // seconds, as are the next two
-	Recheck  float64  `json:"recheck"`
-	Timeout  float64  `json:"timeout"`
-	Fall     int      `json:"fall"`
-	Window   int      `json:"window,omitempty"`
-	Rise     int      `json:"rise"`
-	Require  int      `json:"require"` // how many of the probes of a member have to pass
-	MinTTL   int      `json:"minTTL"`  // seconds
-	MaxTTL   int      `json:"maxTTL"`
+	ID       string    `json:"id"`   // tells pools of the same name apart, and stays over reloads
+	Name     string    `json:"name"` // the first of Names
+	Names    []string  `json:"names"`
+	Block    string    `json:"block"`          // the zones of its server block
+	View     string    `json:"view,omitempty"` // of its server block
+	Began    time.Time `json:"began"`          // when the process first had it; a reload that keeps it keeps this
+	Overlay  bool      `json:"overlay,omitempty"`
+	Unwell   bool      `json:"unwell"`
+	Answer   Answer    `json:"answer"` // for an overlay: nothing
+	Tiers    []Tier    `json:"tiers"`
+	Fallback string    `json:"fallback"` // the operator's words
+	Failback string    `json:"failback"` // "auto" or "manual"
+	Order    string    `json:"order"`
+	Hold     float64   `json:"hold"`     // seconds
+	Interval float64   `json:"interval"` // seconds, as are the next two
+	Recheck  float64   `json:"recheck"`
+	Timeout  float64   `json:"timeout"`
+	Fall     int       `json:"fall"`
+	Window   int       `json:"window,omitempty"`
+	Rise     int       `json:"rise"`
+	Require  int       `json:"require"` // how many of the probes of a member have to pass
+	MinTTL   int       `json:"minTTL"`  // seconds
+	MaxTTL   int       `json:"maxTTL"`
 }
 
 // Answer is what a pool gives out.
@@ -144,7 +156,7 @@ type Result struct {
 type Event struct {
 	ID       string             `json:"id"`
 	At       time.Time          `json:"at"`
-	Kind     string             `json:"kind"`             // "transition", "answer" or "override"
+	Kind     string             `json:"kind"`             // "transition", "answer", "override" or "server"
 	PoolID   string             `json:"poolId,omitempty"` // of a transition or an answer
 	Pool     string             `json:"pool,omitempty"`
 	View     string             `json:"view,omitempty"`
@@ -153,7 +165,7 @@ type Event struct {
 	To       string             `json:"to,omitempty"`     // of a transition
 	Why      string             `json:"why,omitempty"`
 	Answer   string             `json:"answer,omitempty"` // what is answered now
-	Change   string             `json:"change,omitempty"` // of an override: "set", "cleared" or "expired"
+	Change   string             `json:"change,omitempty"` // of an override: "set", "cleared" or "expired"; of the server: "reloaded" or "refused"
 	Override *override.Override `json:"override,omitempty"`
 	Replaced *override.Override `json:"replaced,omitempty"` // the override in whose place this one was set
 	By       string             `json:"by,omitempty"`       // who made the change; who set an override that ended is its author
@@ -177,6 +189,7 @@ type Outcome struct {
 	Members   int                `json:"members"`            // how many members in these pools
 	Unchanged int                `json:"unchanged"`          // how many of the pools keep their answer
 	Warnings  []string           `json:"warnings"`
+	Notes     []string           `json:"notes,omitempty"` // facts that are no failure, such as an override that ends with the process
 }
 
 // Effect is what becomes of one pool.

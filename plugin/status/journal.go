@@ -24,9 +24,10 @@ const (
 // none of them waits for a reader. The zero value keeps nothing, and tells nobody.
 type Journal struct {
 	mu      sync.Mutex
-	process string  // tells the events of this process from those of another; "": nothing is kept
-	events  []Event // only ever appended to, so that what is in it can be read without mu
-	first   int     // the number of the first of events
+	process string    // tells the events of this process from those of another; "": nothing is kept
+	since   time.Time // every event after it is in events
+	events  []Event   // only ever appended to, so that what is in it can be read without mu
+	first   int       // the number of the first of events
 	readers map[*reader]bool
 }
 
@@ -53,12 +54,12 @@ func (j *Journal) Keep(keep bool) {
 	defer j.mu.Unlock()
 	switch {
 	case !keep:
-		j.process, j.events, j.first = "", nil, 0
+		j.process, j.since, j.events, j.first = "", time.Time{}, nil, 0
 		for r := range j.readers {
 			r.next = -1 // whatever comes is of another count
 		}
 	case j.process == "":
-		j.process = strings.ToLower(rand.Text()[:10])
+		j.process, j.since = strings.ToLower(rand.Text()[:10]), time.Now()
 	}
 }
 
@@ -80,6 +81,7 @@ func (j *Journal) Add(e Event) {
 	e.ID = j.process + "-" + strconv.Itoa(j.first+len(j.events))
 	old := 0
 	for old < len(j.events) && (len(j.events)-old >= maxEvents || e.At.Sub(j.events[old].At) > maxAge) {
+		j.since = j.events[old].At
 		old++
 	}
 	j.events = append(j.events[old:], e)
@@ -138,6 +140,17 @@ func (j *Journal) Events(pool string) iter.Seq[Event] {
 			}
 		}
 	}
+}
+
+// Since is when the journal begins: it has every event after that, and knows nothing of the time before. It is zero if
+// nothing is kept.
+func (j *Journal) Since() time.Time {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if oldest := time.Now().Add(-maxAge); !j.since.IsZero() && j.since.Before(oldest) {
+		return oldest
+	}
+	return j.since
 }
 
 // concerns says whether an event is of a pool, or of more than one: an override may be. Every event concerns "".

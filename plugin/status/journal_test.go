@@ -198,3 +198,37 @@ func TestJournalAtOnce(*testing.T) {
 	}
 	all.Wait()
 }
+
+// The journal says when it begins: when it was switched on, a day ago, or after the last event that it had to drop.
+func TestJournalSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := new(Journal)
+		if since := j.Since(); !since.IsZero() {
+			t.Errorf("A journal that keeps nothing begins at %v, want no time", since)
+		}
+		time.Sleep(time.Hour)
+		j.Keep(true)
+		began := time.Now()
+		more(j, 1)
+		time.Sleep(time.Hour)
+		if j.Keep(true); !j.Since().Equal(began) { // as a reload does
+			t.Errorf("It begins at %v, want %v, when it was switched on", j.Since(), began)
+		}
+		more(j, maxEvents-1)
+		time.Sleep(time.Hour)
+		if !j.Since().Equal(began) {
+			t.Errorf("Full, it begins at %v, want %v", j.Since(), began)
+		}
+		more(j, 2)
+		if want := began.Add(time.Hour); !j.Since().Equal(want) {
+			t.Errorf("It has dropped two events and begins at %v, want %v, the time of the second", j.Since(), want)
+		}
+		time.Sleep(2 * maxAge)
+		if want := time.Now().Add(-maxAge); !j.Since().Equal(want) {
+			t.Errorf("Two days later it begins at %v, want %v", j.Since(), want)
+		}
+		if j.Keep(false); !j.Since().IsZero() {
+			t.Errorf("Switched off, it begins at %v, want no time", j.Since())
+		}
+	})
+}

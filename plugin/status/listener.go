@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	golog "log"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -50,6 +51,11 @@ func (l *Listen) Check() error {
 			return noSocket(l.path())
 		}
 	}
+	return l.checkFiles()
+}
+
+// checkFiles checks the token and the certificate, which are read anew for each change and each connection.
+func (l *Listen) checkFiles() error {
 	if l.Token != "" {
 		if _, err := readToken(l.Token); err != nil {
 			return err
@@ -69,6 +75,15 @@ type Listeners struct {
 
 	mu   sync.Mutex
 	open map[string]*listening // by the address
+
+	// Failures reads a copy: a listener that closes waits for its requests, and a request may ask for the failures.
+	known atomic.Pointer[knownListeners]
+}
+
+// knownListeners is a copy of the open listeners. It is never written to.
+type knownListeners struct {
+	open   []*listening
+	failed []string // what the last Settle could not do
 }
 
 // maxConnections is how many clients a listener has at once, see crowd.
@@ -113,6 +128,7 @@ func (ls *Listeners) Open(l Listen) error {
 		ls.open = make(map[string]*listening)
 	}
 	ls.open[l.Address] = n
+	ls.publish(nil)
 	return nil
 }
 
@@ -121,23 +137,51 @@ func (ls *Listeners) Open(l Listen) error {
 func (ls *Listeners) Settle(all []Listen) (err error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
+	var failed []string
+	var over []*listening
 	for address, n := range ls.open {
 		i := slices.IndexFunc(all, func(l Listen) bool { return l.Address == address })
 		if i < 0 {
 			delete(ls.open, address)
-			n.close()
+			over = append(over, n)
 			continue
 		}
 		l := all[i]
 		if l.IsSocket() && n.options.Load().Mode != l.Mode && n.isThere() {
 			if e := os.Chmod(l.path(), l.Mode); e != nil {
 				err = errors.Join(err, e)
+				failed = append(failed, fmt.Sprintf("status %s: %v", l.Address, e))
 				l.Mode = n.options.Load().Mode // so that it is tried again
 			}
 		}
 		n.options.Store(&l)
 	}
+	ls.publish(failed)
+	for _, n := range over {
+		n.close()
+	}
 	return err
+}
+
+// Failures are the listeners that work in part only, such as one whose token file cannot be read, each as one text.
+func (ls *Listeners) Failures() []string {
+	known := ls.known.Load()
+	if known == nil {
+		return nil
+	}
+	failed := slices.Clone(known.failed)
+	for _, n := range known.open {
+		if l := n.options.Load(); l.checkFiles() != nil {
+			failed = append(failed, fmt.Sprintf("status %s: %v", l.Address, l.checkFiles()))
+		}
+	}
+	slices.Sort(failed)
+	return failed
+}
+
+// publish makes the listeners known to Failures. The caller holds mu.
+func (ls *Listeners) publish(failed []string) {
+	ls.known.Store(&knownListeners{slices.Collect(maps.Values(ls.open)), failed})
 }
 
 // Opened are the addresses that are listened at.

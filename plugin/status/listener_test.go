@@ -538,3 +538,31 @@ func TestCrowd(t *testing.T) {
 		}
 	})
 }
+
+// A listener of which a file cannot be read any more is a failure, until it can.
+func TestFailures(t *testing.T) {
+	ls, l := newListeners(t), Listen{Address: "127.0.0.1:0", Token: file(t, "token", token+"\n")}
+	open(t, ls, l)
+	for _, test := range []struct{ content, want string }{
+		{token, ""},
+		{"short", "status 127.0.0.1:0: a token of 5 characters in " + l.Token + ", want 16 or more"},
+		{"", "status 127.0.0.1:0: a token of 0 characters in " + l.Token + ", want 16 or more"},
+		{token, ""},
+	} {
+		if err := os.WriteFile(l.Token, []byte(test.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(ls.Failures(), "\n"); got != test.want {
+			t.Errorf("With the token %q the failures are %q, want %q", test.content, got, test.want)
+		}
+	}
+	if err := os.Remove(l.Token); err != nil {
+		t.Fatal(err)
+	}
+	if got := ls.Failures(); len(got) != 1 || !strings.Contains(got[0], "no such file") {
+		t.Errorf("Without the file of the token the failures are %q, want that there is none", got)
+	}
+	if ls.Settle(nil); len(ls.Failures()) > 0 {
+		t.Errorf("Without a listener the failures are %q, want none", ls.Failures())
+	}
+}

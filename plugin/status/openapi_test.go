@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coredns-failover/failover/plugin/override"
 
@@ -128,10 +129,11 @@ func unknownParameters(p string, of ...object) string {
 // TestDescribedFields has the same fields in the schemas as in the types, and those required that are always there.
 func TestDescribedFields(t *testing.T) {
 	schemas := path{"components", "schemas"}.at(described(t))
-	types := []any{Document{}, Process{}, Site{}, Vote{}, Summary{}, Pool{}, Answer{}, Tier{}, Member{}, Probe{}, Result{}, Event{}, override.Override{},
+	types := []any{Document{}, Warning{}, Process{}, Site{}, Vote{}, Summary{}, Pool{}, Answer{}, Tier{}, Member{}, Probe{}, Result{}, Event{}, override.Override{},
 		Change{}, Outcome{}, Effect{}, Problem{},
 		struct {
-			Events []Event `json:"events"`
+			Events []Event   `json:"events"`
+			Since  time.Time `json:"since,omitzero"`
 		}{}, struct {
 			Overrides []override.Override `json:"overrides"`
 		}{}}
@@ -213,6 +215,8 @@ func TestDescribedAnswers(t *testing.T) {
 	f := withToken(t)
 	f.Add(Event{Kind: "transition", PoolID: "a@b", Pool: "a.example.org.", View: "inside", Member: "192.0.2.1", From: "up", To: "down", Why: "x", Answer: "192.0.2.2"})
 	f.Add(Event{Kind: "override", Change: "set", Override: full("a.example.org.").Tiers[0].Members[0].Override})
+	f.Add(Event{Kind: "server", Change: "refused", Why: "x"})
+	f.warn(Warning{Kind: "state", Text: "the state file s cannot be written", Since: noon}, Warning{Kind: "status", Text: "x"})
 	seen := make(map[string]bool)
 	for _, test := range []struct {
 		front                *front

@@ -208,9 +208,10 @@ func (s *Server) document(w http.ResponseWriter, r *http.Request, summary Summar
 	process := s.source.Process()
 	process.Changes = listenOf(r).changes()
 	head, err := json.Marshal(struct {
-		Server  Process `json:"server"`
-		Summary Summary `json:"summary"`
-	}{process, summary})
+		Server   Process   `json:"server"`
+		Summary  Summary   `json:"summary"`
+		Warnings []Warning `json:"warnings"`
+	}{process, summary, append([]Warning{}, s.source.Warnings()...)})
 	if err != nil {
 		panic(err) // a time that is none
 	}

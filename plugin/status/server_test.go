@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestHost has names that lead here: those that anybody can make do so get nothing.
@@ -168,8 +169,12 @@ func TestQuery(t *testing.T) {
 // TestDocument has what is written piece by piece the same as the whole.
 func TestDocument(t *testing.T) {
 	f := withToken(t)
+	if all := read[map[string]any](t, f.do("GET", "/api/v1/pools", ""))["warnings"]; all == nil {
+		t.Errorf("no warnings are null, want []")
+	}
+	f.warn(Warning{Kind: "state", Text: "the state file s cannot be written", Since: noon})
 	d := read[Document](t, f.do("GET", "/api/v1/pools", ""))
-	want := Document{Server: f.Process(), Summary: f.Summary(), Pools: f.pools, Total: len(f.pools)}
+	want := Document{Server: f.Process(), Summary: f.Summary(), Warnings: f.Warnings(), Pools: f.pools, Total: len(f.pools)}
 	want.Server.Changes = "token"
 	if got, want := fmt.Sprintf("%+v", d), fmt.Sprintf("%+v", want); len(got) != len(want) { // but for pointers
 		t.Errorf("%s, want %s", got, want)
@@ -177,8 +182,12 @@ func TestDocument(t *testing.T) {
 	if all := read[map[string][]string](t, f.do("GET", "/api/v1/overrides", ""))["overrides"]; all == nil {
 		t.Errorf("no overrides are null, want []")
 	}
-	if all := read[map[string][]string](t, f.do("GET", "/api/v1/events", ""))["events"]; all == nil {
-		t.Errorf("no events are null, want []")
+	events := read[struct {
+		Since  time.Time
+		Events []Event
+	}](t, f.do("GET", "/api/v1/events", ""))
+	if events.Events == nil || !events.Since.Equal(f.Since()) {
+		t.Errorf("no events are %v since %v, want [] since %v", events.Events, events.Since, f.Since())
 	}
 	if resp := f.do("GET", "/api/v1/pools", ""); resp.Header.Get("Cache-Control") != "no-store" || resp.Header.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("%v, want no-store and nosniff", resp.Header)

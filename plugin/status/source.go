@@ -22,6 +22,8 @@ type Source interface {
 	Summary() Summary
 	// Process is what there is to say of the name server but for Changes.
 	Process() Process
+	// Warnings are the failures of the server itself that last.
+	Warnings() []Warning
 
 	// Overrides are those in force, the oldest first.
 	Overrides() []override.Override

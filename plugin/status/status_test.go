@@ -29,6 +29,7 @@ type fake struct {
 	asked   Query
 	decided []string // what has come to it
 	over    []override.Override
+	warned  []Warning
 }
 
 // noon is when everything in a fake has happened.
@@ -89,6 +90,19 @@ func (f *fake) Summary() Summary { return Summary{Pools: len(f.pools), Members: 
 
 func (f *fake) Process() Process {
 	return Process{Version: "0.1.0", Host: "ns1", Started: noon, Now: noon}
+}
+
+func (f *fake) Warnings() []Warning {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.warned)
+}
+
+// warn sets the warnings.
+func (f *fake) warn(all ...Warning) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.warned = all
 }
 
 func (f *fake) Overrides() []override.Override {

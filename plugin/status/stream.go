@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -28,7 +29,12 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		s.follow(w, r)
 		return
 	}
-	list(w, `{"events":`, s.journal.Events(canonical(r.URL.Query().Get("pool"))), "}")
+	events := s.journal.Events(canonical(r.URL.Query().Get("pool")))
+	begins := ""
+	if since := s.journal.Since(); !since.IsZero() { // asked last: it may move on, and never back
+		begins = `"since":"` + since.Format(time.RFC3339Nano) + `",`
+	}
+	list(w, "{"+begins+`"events":`, events, "}")
 }
 
 // canonical is a name as pools have it; "" stays that.
@@ -70,6 +76,10 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		out.event("", "reset", struct{}{})
 	}
+	var warned []Warning
+	if pools {
+		warned = s.source.Warnings()
+	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	pace := time.NewTimer(poolPace)
@@ -85,6 +95,15 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 		case <-listenOf(r).closing:
 			return
 		case <-beat.C:
+			if now := s.source.Warnings(); pools && !slices.Equal(now, warned) {
+				if err := out.event("", "warnings", struct {
+					Warnings []Warning `json:"warnings"`
+				}{now}); err != nil {
+					return
+				}
+				warned = now
+				continue
+			}
 			out.comment("still here")
 			continue
 		case <-pace.C:

@@ -243,6 +243,25 @@ func TestStreamPools(t *testing.T) {
 	})
 }
 
+// TestStreamWarnings has the warnings of the server change, and tells those that follow the pools.
+func TestStreamWarnings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStand(t, "a.example.org.")
+		s.warn(Warning{Kind: "state", Text: "it is there when the stream begins", Since: noon})
+		all, none := s.follow("?pools=true"), s.follow("")
+		all.want("")
+		for _, warned := range [][]Warning{{{Kind: "share", Text: "etcd is lost", Since: noon}}, nil} {
+			s.warn(warned...)
+			time.Sleep(heartbeat + time.Second)
+			all.want("warnings")
+			time.Sleep(heartbeat)
+			all.want(": still here")
+		}
+		none.news()
+		s.close()
+	})
+}
+
 // TestStreamLasts has a stream on which nothing happens for longer than any request may take.
 func TestStreamLasts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
