@@ -51,6 +51,32 @@ func TestSites(t *testing.T) {
 	}
 }
 
+// A warning of the server itself is above the pools, and is in the exit status and in the JSON.
+func TestServerWarnings(t *testing.T) {
+	f := serve(t)
+	f.document.Warnings = []status.Warning{
+		{Kind: "state", Text: "the state file s cannot be written: read-only file system", Since: before(5 * time.Minute)},
+		{Kind: "status", Text: "status 127.0.0.1:9054: open t: no such file or directory"},
+	}
+	got := run(t, "-server", f.URL, "status", "-unwell")
+	for _, want := range []string{
+		"\nwarning: the state file s cannot be written: read-only file system (for 5m)\n",
+		"\nwarning: status 127.0.0.1:9054: open t: no such file or directory\nPOOL ",
+	} {
+		if !strings.Contains(got.out, want) {
+			t.Errorf("There is no %q in\n%s", want, got.out)
+		}
+	}
+	if got.status != no || !strings.Contains(got.err, "the server has 2 warnings") {
+		t.Errorf("The status is %d, and it says %q, want %d and how many warnings there are", got.status, got.err, no)
+	}
+	got = run(t, "-server", f.URL, "status", "-o", "json")
+	var d status.Document
+	if err := json.Unmarshal([]byte(got.out), &d); err != nil || len(d.Warnings) != 2 || got.status != no {
+		t.Errorf("As JSON: status %d, %v, %s", got.status, err, got.out)
+	}
+}
+
 func TestOutput(t *testing.T) {
 	f := serve(t)
 	for name, args := range map[string][]string{

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/coredns-failover/failover/plugin/status"
 )
@@ -26,6 +27,7 @@ func events(ctx context.Context, s *session) error {
 		query = url.Values{"pool": {fqdn(s.args[0])}}
 	}
 	var list struct {
+		Since  time.Time      `json:"since,omitzero"` // the journal knows nothing of the time before
 		Events []status.Event `json:"events"`
 	}
 	if err := c.get(ctx, "events", query, &list); err != nil {
@@ -34,6 +36,9 @@ func events(ctx context.Context, s *session) error {
 	if !s.follow {
 		if s.output == "json" {
 			return s.say.json(list)
+		}
+		if !list.Since.IsZero() {
+			s.say.printf("%s  the journal begins\n", s.say.at(list.Since))
 		}
 		for i := range list.Events {
 			s.say.event(&list.Events[i])
@@ -56,7 +61,7 @@ func (s *session) followEvents(ctx context.Context, c *client, query url.Values,
 		switch m.event {
 		case "reset":
 			fmt.Fprintln(s.Err, "failoverctl: the server has begun anew; what happened meanwhile is not known")
-		case "transition", "answer", "override":
+		case "transition", "answer", "override", "server":
 			var e status.Event
 			if err := json.Unmarshal(m.data, &e); err != nil {
 				return fmt.Errorf("an event of %s cannot be read: %w", c.word, err)
@@ -126,10 +131,23 @@ func (p *printer) event(e *status.Event) {
 		if e.Answer != "" {
 			p.printf("; %s", strings.TrimSpace(pool+" now answering "+e.Answer))
 		}
+	case "server":
+		p.printf("%s", serverText(e))
 	default:
 		p.printf("%s %s", e.Kind, pool)
 	}
 	p.printf("\n")
+}
+
+// serverText is what the server itself has done.
+func serverText(e *status.Event) text {
+	switch e.Change {
+	case "reloaded":
+		return plain("Corefile reloaded")
+	case "refused":
+		return styled(red, "reload refused: "+e.Why)
+	}
+	return plain(strings.TrimSpace("server " + e.Change + " " + e.Why))
 }
 
 // statusText is a member's status in its colour.

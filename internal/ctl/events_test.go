@@ -31,12 +31,22 @@ var happened = []status.Event{
 	}},
 }
 
+// ofServer are the events of the server itself.
+var ofServer = []status.Event{
+	{ID: "p-4", At: noon.Add(2 * time.Minute), Kind: "server", Change: "reloaded"},
+	{ID: "p-5", At: noon.Add(3 * time.Minute), Kind: "server", Change: "refused", Why: "Corefile:3 - Error during parsing: Unknown directive 'failovr'"},
+}
+
 // eventful has a server tell what happened, and then of each connection to its stream what connection says.
 func eventful(f *fake, connection func(n int, last string, send func(format string, args ...any))) {
 	n := 0
 	f.mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.Header.Get("Accept"), "text/event-stream") {
-			answer(w, map[string]any{"events": happened[:2]})
+			list := happened[:2:2]
+			if connection == nil {
+				list = append(list, ofServer...)
+			}
+			answer(w, map[string]any{"events": list, "since": noon.Add(-time.Hour)})
 			return
 		}
 		n++
@@ -67,15 +77,21 @@ func TestEvents(t *testing.T) {
 	f := serve(t)
 	eventful(f, nil)
 	got := run(t, "-server", f.URL, "events", "www.example.org")
-	want := `2026-11-24 12:00:00  www.example.org. fra 192.0.2.10:443: up -> down (3 failures: connection refused); now answering 198.51.100.10
+	want := `2026-11-24 11:00:00  the journal begins
+2026-11-24 12:00:00  www.example.org. fra 192.0.2.10:443: up -> down (3 failures: connection refused); now answering 198.51.100.10
 2026-11-24 12:00:01  www.example.org. (view europe) now answering 192.0.2.10 (a hold is over)
+2026-11-24 12:02:00  Corefile reloaded
+2026-11-24 12:03:00  reload refused: Corefile:3 - Error during parsing: Unknown directive 'failovr'
 `
 	if got.status != good || got.out != want {
 		t.Errorf("The status is %d, and the events are\n%s%s, want\n%s", got.status, got.out, got.err, want)
 	}
-	var list struct{ Events []status.Event }
+	var list struct {
+		Since  time.Time
+		Events []status.Event
+	}
 	got = run(t, "-server", f.URL, "events", "-o", "json")
-	if err := json.Unmarshal([]byte(got.out), &list); err != nil || len(list.Events) != 2 {
+	if err := json.Unmarshal([]byte(got.out), &list); err != nil || len(list.Events) != 4 || !list.Since.Equal(noon.Add(-time.Hour)) {
 		t.Errorf("As JSON: %v, %s", err, got.out)
 	}
 	if asked, want := f.asked()[0], "GET /api/v1/events?pool=www.example.org."; asked != want {
@@ -241,12 +257,13 @@ func TestWatch(t *testing.T) {
 		if n == 1 {
 			return // and it comes back
 		}
+		send("event: warnings\ndata: %s\n\n", `{"warnings":[{"kind":"share","text":"etcd is lost"}]}`)
 		send("event: pool\ndata: %s\n\nid: p-1\nevent: transition\ndata: %s\n\n", b, e)
 		<-hold
 	})
 	for args, wants := range map[string][]string{
 		"watch": {
-			"ns1, up 3d4h: 3 pools, 6 members, 1 in fallback, 1 on a backup, 3 unwell, 2 down, 1 override\n",
+			"ns1, up 3d4h: 3 pools, 6 members, 1 in fallback, 1 on a backup, 3 unwell, 2 down, 1 override\n", "warning: etcd is lost\n",
 			"www.example.org.  0         2/2  7s   198.51.100.10\n", "fra 192.0.2.10:443: up -> down",
 		},
 		"watch www.example.org": {"It answers 198.51.100.10 (tier 0)", "fra 192.0.2.10:443: up -> down"},

@@ -254,6 +254,9 @@ func (p *printer) outcome(s *session, o *status.Outcome, becomes string) {
 	for _, w := range o.Warnings {
 		p.printf("%s %s\n", styled(yellow, "warning:"), w)
 	}
+	for _, n := range o.Notes {
+		p.printf("note: %s\n", n)
+	}
 }
 
 // inTier is an answer with its tier.

@@ -37,6 +37,10 @@ func overrides(f *fake) {
 			o.Effects[1].After = status.Answer{Tier: "fallback", Text: "192.0.2.40 (fallback all)"}
 			o.Warnings = []string{"api.example.org. would be left without a usable tier, and answer 192.0.2.40 (fallback all)"}
 		}
+		if r.Method == http.MethodDelete && !bare {
+			o.Warnings = []string{"this decision does not survive a restart of the server: the disk is full"}
+			o.Notes = []string{"there is no state"}
+		}
 		if r.Method == http.MethodPut {
 			o.Override = &override.Override{Target: override.Target{Member: "192.0.2.10"}, Action: override.Drain, Author: "alice@ns1", Until: noon, Reason: "new disks"}
 		}
@@ -116,7 +120,7 @@ func TestOverride(t *testing.T) {
 		{
 			args: []string{"clear", "fra1", "-pool", "www.example.org.", "-reason", "done", "-author", "bob"},
 			asks: []string{`DELETE /api/v1/overrides/pools/www.example.org./members/fra1?author=bob&reason=done`},
-			out:  "fra1: clear\n",
+			out:  "warning: this decision does not survive a restart of the server: the disk is full\nnote: there is no state\n",
 		},
 		{ // Nobody is there who could be asked.
 			args: []string{"drain", "192.0.2.40", "-author", "bob"}, status: no,

@@ -94,7 +94,8 @@ func document() *status.Document {
 // fake is a server of the test's own.
 type fake struct {
 	*httptest.Server
-	mux *http.ServeMux
+	mux      *http.ServeMux
+	document *status.Document // what it says; not to be written to after the first request
 
 	mu       sync.Mutex // guards requests
 	requests []string   // "PUT /api/v1/... {body}"
@@ -114,6 +115,7 @@ func serve(t *testing.T) *fake {
 	}))
 	t.Cleanup(f.Close)
 	d := document()
+	f.document = d
 	f.mux.HandleFunc("GET /api/v1/pools", func(w http.ResponseWriter, r *http.Request) {
 		found := *d
 		found.Pools = nil

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/url"
@@ -39,7 +40,10 @@ func showStatus(ctx context.Context, s *session) error {
 		return err
 	}
 	if s.output == "json" {
-		return s.say.json(d)
+		if err := s.say.json(d); err != nil {
+			return err
+		}
+		return warned(d)
 	}
 	s.say.server(d)
 	switch {
@@ -50,7 +54,15 @@ func showStatus(ctx context.Context, s *session) error {
 	default:
 		s.say.printf("No pool is found.\n")
 	}
-	return nil
+	return warned(d)
+}
+
+// warned is an error if the server has a warning: its text is with the document.
+func warned(d *status.Document) error {
+	if len(d.Warnings) == 0 {
+		return nil
+	}
+	return saidNo{errors.New("the server has " + count(len(d.Warnings), "warning"))}
 }
 
 // server is one line about the process and all of its pools.
@@ -85,6 +97,13 @@ func (p *printer) server(d *status.Document) {
 		}
 	}
 	if len(d.Server.Sites) > 0 {
+		p.printf("\n")
+	}
+	for _, w := range d.Warnings {
+		p.printf("%s %s", styled(red, "warning:"), w.Text)
+		if !w.Since.IsZero() {
+			p.printf(" (for %s)", rough(d.Server.Now.Sub(w.Since)))
+		}
 		p.printf("\n")
 	}
 }

@@ -110,7 +110,13 @@ func (s *session) take(ctx context.Context, c *client, now *scene, m message) er
 		if i := slices.IndexFunc(now.document.Pools, func(known status.Pool) bool { return known.ID == p.ID }); i >= 0 {
 			now.document.Pools[i] = p
 		}
-	case "transition", "answer", "override":
+	case "warnings":
+		var list struct{ Warnings []status.Warning }
+		if err := json.Unmarshal(m.data, &list); err != nil {
+			return fmt.Errorf("the warnings of %s cannot be read: %w", c.word, err)
+		}
+		now.document.Warnings = list.Warnings
+	case "transition", "answer", "override", "server":
 		var e status.Event
 		if err := json.Unmarshal(m.data, &e); err != nil {
 			return fmt.Errorf("an event of %s cannot be read: %w", c.word, err)
@@ -149,7 +155,7 @@ func (s *session) picture(now *scene) {
 		p.server(now.document)
 		pools = slices.Clone(pools)
 		slices.SortStableFunc(pools, func(a, b status.Pool) int { return unwell(&b) - unwell(&a) })
-		room := max(3, rows-4-min(len(now.events), rows/3))
+		room := max(3, rows-4-len(now.document.Warnings)-min(len(now.events), rows/3))
 		p.pools(pools[:min(len(pools), room)], at)
 		if more := len(pools) - room; more > 0 {
 			p.printf("and %s\n", count(more, "further pool"))
