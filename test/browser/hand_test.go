@@ -27,6 +27,9 @@ func TestDrain(t *testing.T) {
 		t.Error("A drain that leaves a backup wants to be confirmed twice, or cannot be done")
 	}
 
+	// There is no state, so it ends with the process.
+	b.until(`document.getElementById("outcome").innerText.includes("does not survive a restart of the server: the Corefile has no state")`)
+
 	// Everywhere it is the last one of a pool.
 	b.click(`document.querySelector("input[name=where][value=member]")`)
 	b.until(`!document.getElementById("sure").hidden && document.getElementById("outcome").innerText.includes("one.example.org. would be left without a usable tier")`)
