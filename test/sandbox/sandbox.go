@@ -19,10 +19,13 @@ const inside = "FAILOVER_SANDBOX=inside"
 var ErrRoot = errors.New("network namespaces need root")
 
 // Enter runs this program again in the sandbox, and returns its exit code and false. In the sandbox it returns true:
-// there is a loopback interface, and nothing else.
+// there is a loopback interface, and nothing else. With an error, the exit code is 1.
 func Enter() (code int, in bool, err error) {
 	if os.Getenv("FAILOVER_SANDBOX") != "" {
-		return 0, true, furnish()
+		if err := furnish(); err != nil {
+			return 1, true, err
+		}
+		return 0, true, nil
 	}
 	if os.Geteuid() != 0 {
 		return 1, false, ErrRoot
