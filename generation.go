@@ -194,6 +194,9 @@ func (g *generation) start() {
 	}
 	if replaces == nil {
 		g.open()
+		summary := g.summary()
+		log.Infof("Started %s", summary)
+		process.events.server("started", summary)
 	}
 }
 
@@ -334,6 +337,7 @@ func (g *generation) reloaded() {
 		}
 	}
 	g.stop()
+	summary := "" // of a Corefile without this plugin
 	for _, next := range successors {
 		for _, p := range next.pools {
 			p.speak()
@@ -342,10 +346,12 @@ func (g *generation) reloaded() {
 			o.speak()
 		}
 		next.open()
+		summary = next.summary()
+		log.Infof("Reloaded %s", summary)
 		process.events.Reload()
 	}
 	process.refusal.end()
-	process.events.server("reloaded", "")
+	process.events.server("reloaded", summary)
 }
 
 // reloading says whether reload has been called and its end has not.

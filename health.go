@@ -51,7 +51,9 @@ type poolMemory struct {
 
 	// recovered has the returns of members that other checks saw before a reload; see memberState.recover.
 	recovered map[int]time.Time
-	agreed    []agreement // for each check, where there are several sites
+	agreed    []agreement       // for each check, where there are several sites
+	joined    map[int]time.Time // when a reload added a member, if it was not there from the beginning of the pool
+	saidDown  map[int]bool      // the log says down, by probes of an earlier Corefile; no result of these probes yet
 }
 
 // terms are what a pool does with its members. Pools that were given the same have the same in memory.
@@ -69,6 +71,7 @@ type terms struct {
 type following struct {
 	before *livePool
 	shared []int // for each member its index in before, or -1
+	same   bool  // both ask the same, so the statuses of before hold
 }
 
 // poolKey finds the same pool in the next generation of the Corefile.
@@ -185,14 +188,21 @@ func (p *livePool) follow(before *livePool) {
 		index[target(before.Member(i))] = i
 	}
 	shared := make([]int, p.Size())
-	p.follows = &following{before, shared}
+	p.follows = &following{before, shared, p.asksTheSame(before.inquiry)}
 	follower := make(map[int]int)
 	for i := range shared {
 		shared[i] = -1
-		if j, ok := index[target(p.Member(i))]; ok && p.asksTheSame(before.inquiry) {
+		if j, ok := index[target(p.Member(i))]; ok {
 			shared[i] = j
-			p.status[i] = before.status[j]
-			follower[j] = i
+			if p.follows.same {
+				p.status[i] = before.status[j]
+				follower[j] = i
+			}
+			if at, ok := before.joined(j); ok {
+				p.setJoined(i, at)
+			}
+		} else {
+			p.setJoined(i, time.Now())
 		}
 	}
 	p.followReturns(before, index)
@@ -305,8 +315,14 @@ func (p *livePool) speak() {
 	if f := p.follows; f != nil {
 		f.before.mu.Lock()
 		for i, j := range f.shared {
-			if j >= 0 {
+			if j < 0 {
+				continue
+			}
+			if f.same {
 				p.status[i] = f.before.status[j]
+			}
+			if f.before.saidDown(j) && p.status[i] == monitor.Unknown {
+				p.setSaidDown(i)
 			}
 		}
 		f.before.mu.Unlock()
@@ -349,14 +365,15 @@ func (p *livePool) change(cause string) {
 	}
 	before, settled, members := p.now.Load(), p.settled.Load(), p.members()
 	p.publish(members)
-	news, same := p.announce(members), p.now.Load().same(before)
+	news, said := p.announce(members)
+	same := p.now.Load().same(before)
 	if news || !same || p.settled.Load() != settled {
 		p.moved()
 	}
 	if p.silent {
 		return
 	}
-	if !news && !same {
+	if !said && !same {
 		log.Infof("%s %s; now answering %s", p.title(), cause, p.now.Load().describe(p))
 		process.events.answered(p, cause)
 	}
@@ -442,27 +459,73 @@ func (p *livePool) moved() {
 	}
 }
 
-// announce makes the transitions of members known, each by one line in the log and one count, and says
-// whether there were any. A pool of a Corefile that is still about to take over is silent: that may never
-// come to it.
-func (p *livePool) announce(members []memberState) bool {
+// announce makes the transitions of members known, each by one count and one line in the log. news reports whether
+// there were any, said whether it wrote a line. A first result that is up has no line: the summary of the start counts
+// it, and the answer stays, because a member without a status counts as up. A pool of a Corefile that is still about
+// to take over is silent: that may never come to it.
+func (p *livePool) announce(members []memberState) (news, said bool) {
 	if p.silent {
-		return false
+		return false, false
 	}
-	news := false
 	for i := range members {
 		s := &members[i]
 		if s.status == p.status[i] {
 			continue
 		}
+		transitions.count(p.names[0], s.status)
+		news = true
+		if isFirstUp(p.status[i], s, p.saidDown(i)) {
+			p.status[i] = s.status
+			continue
+		}
+		if p.more != nil {
+			delete(p.more.saidDown, i)
+		}
+		said = true
 		log.Infof("%s %s: %s -> %s (%s); now answering %s",
 			p.title(), p.Member(i), p.status[i], s.status, p.why(s, p.Hold), p.now.Load().describe(p))
-		transitions.count(p.names[0], s.status)
 		process.events.transition(p, p.Member(i), p.status[i], s.status, p.why(s, p.Hold), p.now.Load().describe(p))
 		p.status[i] = s.status
-		news = true
 	}
-	return news
+	return news, said
+}
+
+// isFirstUp reports whether a transition is the first result of a member, and this result is up. It is not if the
+// operator has decided so, or if the log says that the member is down.
+func isFirstUp(from monitor.Status, s *memberState, saidDown bool) bool {
+	return from == monitor.Unknown && s.status == monitor.Up && s.override == nil && !saidDown
+}
+
+// joined returns when a reload added a member. ok is false if the member was there from the beginning of the pool.
+func (p *livePool) joined(i int) (at time.Time, ok bool) {
+	if p.more == nil {
+		return at, false
+	}
+	at, ok = p.more.joined[i]
+	return at, ok
+}
+
+// setJoined notes when a reload added a member.
+func (p *livePool) setJoined(i int, at time.Time) {
+	m := p.memory()
+	if m.joined == nil {
+		m.joined = make(map[int]time.Time)
+	}
+	m.joined[i] = at
+}
+
+// saidDown reports whether the last line of the log about a member says that it is down.
+func (p *livePool) saidDown(i int) bool {
+	return p.status[i] == monitor.Down || p.more != nil && p.more.saidDown[i]
+}
+
+// setSaidDown notes that the last line of the log about a member says that it is down.
+func (p *livePool) setSaidDown(i int) {
+	m := p.memory()
+	if m.saidDown == nil {
+		m.saidDown = make(map[int]bool)
+	}
+	m.saidDown[i] = true
 }
 
 // describe is the answer with the reason for one out of the ordinary.

@@ -68,6 +68,7 @@ type overlay struct {
 type found struct {
 	overlay *overlay
 	addr    netip.Addr
+	began   time.Time     // the process has had the address since then; guarded by overlay.mu
 	asked   atomic.Uint32 // the overlay's age when it was in an answer last
 	belief  atomic.Pointer[belief]
 
@@ -80,6 +81,9 @@ type found struct {
 
 	// recovered is a return that other checks saw before a reload; see memberState.recover. It is nil if there is none.
 	recovered *time.Time
+
+	// saidDown is set if the log says down, by probes of an earlier Corefile, and these probes have no result yet.
+	saidDown bool
 }
 
 // belief is what is believed of an address. It never changes.
@@ -235,7 +239,7 @@ func (o *overlay) follow() []*found {
 				continue
 			}
 			ours = o.find(addr)
-			ours.letBack = theirs.letBack
+			ours.letBack, ours.began = theirs.letBack, theirs.began
 			if theirs.agreed != nil {
 				ours.agreed = o.inherit(&o.before.inquiry, theirs.agreed)
 			}
@@ -253,6 +257,7 @@ func (o *overlay) follow() []*found {
 		if same {
 			ours.status = theirs.status
 		}
+		ours.saidDown = ours.status == monitor.Unknown && (theirs.saidDown || theirs.status == monitor.Down)
 	}
 	o.known.Store(&known)
 	return added
@@ -337,7 +342,7 @@ func (o *overlay) takeUp(addr netip.Addr) {
 
 // find begins to probe an address.
 func (o *overlay) find(addr netip.Addr) *found {
-	f := &found{overlay: o, addr: addr}
+	f := &found{overlay: o, addr: addr, began: time.Now()}
 	f.asked.Store(o.age.Load())
 	f.checks = o.acquire(nil, o.generation.monitor, netip.AddrPortFrom(addr, 0), f)
 	o.believe(f)
@@ -459,11 +464,18 @@ func (o *overlay) member(f *found) *memberState {
 	return &s
 }
 
-// announce makes a transition known, by one line in the log and one count.
+// announce makes a transition known, by one line in the log and one count. A first result that is up has no line:
+// the address was answered before, and goes on to be answered. In a cluster, addresses come and go all day.
 func (o *overlay) announce(f *found, s *memberState) {
 	if o.silent || s.status == f.status {
 		return
 	}
+	transitions.count(o.names[0], s.status)
+	if isFirstUp(f.status, s, f.saidDown) {
+		f.status = s.status
+		return
+	}
+	f.saidDown = false
 	consequence := ""
 	switch {
 	case s.status == monitor.Down:
@@ -473,7 +485,6 @@ func (o *overlay) announce(f *found, s *memberState) {
 	}
 	log.Infof("%s %s: %s -> %s (%s)%s", o.title(), f.addr, f.status, s.status, o.why(s, o.Hold), consequence)
 	process.events.transition(o, pool.Member{Addr: f.addr}, f.status, s.status, o.why(s, o.Hold), "")
-	transitions.count(o.names[0], s.status)
 	f.status = s.status
 }
 

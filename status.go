@@ -279,6 +279,9 @@ func (p *livePool) document() status.Pool {
 				usable++
 			}
 			t.Members = append(t.Members, p.memberDocument(m, state, reports[(first+i)*len(p.probes):][:len(p.probes)], p.Hold))
+			if at, ok := p.joined(first + i); ok {
+				t.Members[i].Began = at
+			}
 			t.Members[i].Answered = slices.Contains(d.Answer.Addresses, m.Addr.String())
 		}
 		t.Usable = usable >= t.Need
@@ -305,6 +308,7 @@ func (o *overlay) document() status.Pool {
 		reports := make([]monitor.Report, len(f.checks))
 		o.generation.monitor.Reports(f.checks, reports)
 		m := o.memberDocument(pool.Member{Addr: addr}, state, reports, o.Hold)
+		m.Began = f.began
 		m.Answered = state.health().Up && state.held == 0
 		t.Members = append(t.Members, m)
 		t.Usable, d.Unwell = t.Usable || m.Answered, d.Unwell || state.unwell()

@@ -139,6 +139,7 @@ func TestFailoverctlFollows(t *testing.T) {
 	if err := s.reload(corefile); err != nil {
 		t.Fatal(err)
 	}
+	see("  Corefile reloaded; 1 pool: 1 member up, 1 down\n")
 	hosts[0].start()
 	see(hosts[0].String() + ": down -> up (2 passes); now answering 127.0.0.2 127.0.0.3\n")
 	if n := strings.Count(out.String(), "up -> down"); n != 1 {

@@ -19,7 +19,7 @@ func TestOverlayReload(t *testing.T) {
 	s := start(t, block(over(hosts), below))
 	taken(t, s, "example.org.", "up", 3, "www.example.org.")
 	dies(t, hosts[0])
-	said := len(lines("plugin/failover: "))
+	said := len(reports(lines))
 	for _, properties := range []string{"", "ttl 1s 3s", "fall 2", "rise 3", "timeout 150ms", "order sorted", "fallback none", "limit 3", "hold 1m", ""} {
 		for _, overlay := range []string{over(hosts, properties), strings.Replace(over(hosts, properties), "interval 200ms", "interval 300ms", 1)} {
 			begin := time.Now()
@@ -35,12 +35,12 @@ func TestOverlayReload(t *testing.T) {
 			}
 		}
 	}
-	if now := lines("plugin/failover: "); len(now) > said {
+	if now := reports(lines); len(now) > said {
 		t.Errorf("Reloads have been logged as %q", now[said:])
 	}
 	returns(t, hosts[0])
 	wantAddresses(t, withoutNS(s.ask("www.example.org.", dns.TypeA)), "127.0.0.3", "127.0.0.2", "127.0.0.4")
-	if now := lines("plugin/failover: "); len(now) != said+1 {
+	if now := reports(lines); len(now) != said+1 {
 		t.Errorf("The change has been logged as %q", now[said:])
 	}
 	if err := renew(t, s, block(over(hosts, "limit 2"), below)); err != nil {
@@ -52,8 +52,8 @@ func TestOverlayReload(t *testing.T) {
 	})
 }
 
-// With another probe what was found of a member says nothing. It counts as up until it is asked, and that is
-// said as for one seen for the first time.
+// With another probe what was found of a member says nothing. It counts as up until it is asked. The log says that it
+// is down, so it has a line when the new probe finds it up.
 func TestOverlayReloadProbe(t *testing.T) {
 	lines := record(t)
 	hosts := threeKin(t)
@@ -65,8 +65,11 @@ func TestOverlayReloadProbe(t *testing.T) {
 	if err := renew(t, s, block(strings.Replace(over(hosts), "probe http://example.org:", "probe tcp://:", 1), below)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, bound, "the member is up, for it accepts connections", func() bool { return len(lines("127.0.0.3: unknown -> up")) == 2 })
+	eventually(t, bound, "the member is up, for it accepts connections", func() bool { return len(lines("127.0.0.3: unknown -> up")) == 1 })
 	settles(t, s, "www.example.org.", "127.0.0.3", "127.0.0.2", "127.0.0.4")
+	if said := lines("unknown -> up"); len(said) != 1 {
+		t.Errorf("The log has %q, want the member that was down, and none that was up", said)
+	}
 }
 
 // A reload that fails, in whatever way, leaves the overlay as it was.
@@ -113,7 +116,7 @@ func TestOverlayReloadUnderLoad(t *testing.T) {
 	taken(t, s, "example.org.", "up", 3, "www.example.org.")
 	dies(t, hosts[0])
 	taken := takenPort(t)
-	said := len(lines("[INFO] plugin/failover: "))
+	said := len(reports(lines))
 	reload := func(i int) {
 		t.Helper()
 		if err := renew(t, s, block(over(i), below)); err != nil {
@@ -130,7 +133,7 @@ func TestOverlayReloadUnderLoad(t *testing.T) {
 		reload(i)
 	}
 	load.stop()
-	if now := lines("[INFO] plugin/failover: "); len(now) > said {
+	if now := reports(lines); len(now) > said {
 		t.Errorf("Reloads have been logged as %q", now[said:])
 	}
 	wantFootprint(t, goroutines, files)

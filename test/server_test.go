@@ -274,6 +274,13 @@ func record(t testing.TB) func(text string) []string {
 	return func(text string) []string { return journal.since(first, text) }
 }
 
+// reports are the lines of the plugin since record but the summaries of starts and reloads.
+func reports(lines func(text string) []string) []string {
+	return slices.DeleteFunc(lines("plugin/failover: "), func(line string) bool {
+		return strings.Contains(line, "plugin/failover: Started ") || strings.Contains(line, "plugin/failover: Reloaded ")
+	})
+}
+
 // metric is the value of a series of a counter or a gauge, with its labels written as name=value.
 // ok is false when there is no such series. With fewer labels than the series has, all that match are
 // added up.

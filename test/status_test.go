@@ -200,6 +200,11 @@ func TestStatusOverReloads(t *testing.T) {
 	if len(all.Events) < 3 || !slices.ContainsFunc(all.Events, func(e status.Event) bool { return e.From == "up" && e.To == "down" && e.Answer == "127.0.0.3" }) {
 		t.Errorf("The events before are %+v", all.Events)
 	}
+	for _, want := range []string{"started 2 pools: 3 members up, 0 down", "reloaded 2 pools: 2 members up, 1 down; 1 pool on backup"} {
+		if !slices.ContainsFunc(all.Events, func(e status.Event) bool { return e.Kind == "server" && e.Change+" "+e.Why == want }) {
+			t.Errorf("The events are %+v, want the summary %q among them", all.Events, want)
+		}
+	}
 
 	if err := s.reload(block(strings.ReplaceAll(watching(address, socket, token, hosts), address, other))); err != nil {
 		t.Fatal(err)

@@ -142,8 +142,12 @@ func (p *printer) event(e *status.Event) {
 // serverText is what the server itself has done.
 func serverText(e *status.Event) text {
 	switch e.Change {
-	case "reloaded":
-		return plain("Corefile reloaded")
+	case "started", "reloaded":
+		words := map[string]string{"started": "Server started", "reloaded": "Corefile reloaded"}[e.Change]
+		if e.Why != "" {
+			words += "; " + e.Why
+		}
+		return plain(words)
 	case "refused":
 		return styled(red, "reload refused: "+e.Why)
 	}

@@ -282,3 +282,31 @@ func TestWatch(t *testing.T) {
 		}
 	}
 }
+
+// The end of a start is told as the log has it, in the list and as it comes.
+func TestSummaryEvents(t *testing.T) {
+	const text = "Server started; 25,000 pools: 99,990 members up, 10 down"
+	summary := status.Event{ID: "p-1", At: noon, Kind: "server", Change: "started", Why: "25,000 pools: 99,990 members up, 10 down"}
+	f := serve(t)
+	f.mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.Header.Get("Accept"), "text/event-stream") {
+			answer(w, map[string]any{"events": []status.Event{summary}})
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		b, err := json.Marshal(summary)
+		if err != nil {
+			t.Error(err)
+		}
+		fmt.Fprintf(w, "id: p-2\nevent: server\ndata: %s\n\n", b)
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	if got, want := run(t, "-server", f.URL, "events"), "2026-11-24 12:00:00  "+text+"\n"; got.status != good || got.out != want {
+		t.Errorf("The status is %d, and the events are\n%s%s, want\n%s", got.status, got.out, got.err, want)
+	}
+	got, out, errs := following(t, 1, "-server", f.URL, "watch")
+	if want := "2026-11-24 12:00:00  " + text + "\n"; got != good || out != want {
+		t.Errorf("The status of watch is %d, and it tells\n%s%s, want\n%s", got, out, errs, want)
+	}
+}

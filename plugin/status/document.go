@@ -113,6 +113,7 @@ type Member struct {
 	Status   string             `json:"status"` // "up", "down" or "unknown": what counts
 	Since    time.Time          `json:"since,omitzero"`
 	Why      string             `json:"why,omitempty"`
+	Began    time.Time          `json:"began,omitzero"`         // when this process first had it, if later than the pool
 	Answered bool               `json:"answered"`               // it is in the answer
 	Held     time.Time          `json:"heldUntil,omitzero"`     // it is up, and waits until then
 	Waiting  bool               `json:"waiting,omitempty"`      // it is up, and waits for the operator: failback manual
@@ -165,7 +166,7 @@ type Event struct {
 	To       string             `json:"to,omitempty"`     // of a transition
 	Why      string             `json:"why,omitempty"`
 	Answer   string             `json:"answer,omitempty"` // what is answered now
-	Change   string             `json:"change,omitempty"` // of an override: "set", "cleared" or "expired"; of the server: "reloaded" or "refused"
+	Change   string             `json:"change,omitempty"` // of an override: "set", "cleared" or "expired"; of the server: "started", "reloaded" or "refused"
 	Override *override.Override `json:"override,omitempty"`
 	Replaced *override.Override `json:"replaced,omitempty"` // the override in whose place this one was set
 	By       string             `json:"by,omitempty"`       // who made the change; who set an override that ended is its author

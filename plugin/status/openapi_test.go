@@ -214,6 +214,7 @@ func TestDescribedAnswers(t *testing.T) {
 	closed := newFront(t, Listen{Address: "127.0.0.1:9054"})
 	f := withToken(t)
 	f.Add(Event{Kind: "transition", PoolID: "a@b", Pool: "a.example.org.", View: "inside", Member: "192.0.2.1", From: "up", To: "down", Why: "x", Answer: "192.0.2.2"})
+	f.Add(Event{Kind: "server", Change: "started", Why: "1 pool: 2 members up, 0 down"})
 	f.Add(Event{Kind: "override", Change: "set", Override: full("a.example.org.").Tiers[0].Members[0].Override})
 	f.Add(Event{Kind: "server", Change: "refused", Why: "x"})
 	f.warn(Warning{Kind: "state", Text: "the state file s cannot be written", Since: noon}, Warning{Kind: "status", Text: "x"})

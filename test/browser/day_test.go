@@ -79,6 +79,18 @@ func TestTimelineBegins(t *testing.T) {
 	early("known 127.0.0.9", reloaded)
 	early("", started)
 	b.shot("day-reloaded")
+
+	// A member that a reload adds to a pool is drawn from then on. It is up first, which is no event.
+	late := listen(t, "127.0.0.4:0")
+	added := time.Now()
+	s.reload(func(text string) string {
+		return strings.Replace(text, "failover w0001.example.org east=", fmt.Sprintf("failover w0001.example.org late=%s east=", late), 1)
+	})
+	b.until(`[...document.querySelectorAll("#happened .happened")].filter(e => e.textContent.includes("Corefile reloaded")).length === 2`)
+	within(t, 30*time.Second, "the member is there", func() bool { return time.Since(added) > resolution })
+	late.Close()
+	b.until(`[...document.querySelectorAll("#chart .lane")].some(e => e.textContent.includes("late 127.0.0.4") && e.querySelector(".seg-down"))`)
+	early("late 127.0.0.4", added)
 }
 
 // What the server cannot do itself is in the page's headline, with the reason, until it can.

@@ -57,6 +57,7 @@ func TestTransition(t *testing.T) {
 
 	b.click(`document.querySelector("nav a[href='#day']")`)
 	b.until(`document.querySelector("#happened").innerText.includes("up → down")`)
+	b.until(`/started\s+1 pool: 2 members up, 0 down/.test(document.querySelector("#happened").innerText)`)
 	b.until(`[...document.querySelectorAll("#chart .lane svg[role=img]")].some(e => /down 1 time/.test(e.getAttribute("aria-label")))`)
 	if !eval[bool](b, `document.querySelectorAll("#chart .seg-up").length > 0 && document.querySelectorAll("#chart .seg-down").length > 0`) {
 		t.Error("The timeline has no time up or no time down")

@@ -324,7 +324,7 @@ func TestImageAsPod(t *testing.T) {
 				})
 			}
 			if strings.Contains(c.pod.corefile, "icmp:") {
-				within(t, 10*time.Second, "the log says that the ping has come back", func() bool { return strings.Contains(said(), "127.0.0.1: unknown -> up") })
+				within(t, 10*time.Second, "the log says that the ping has come back", func() bool { return strings.Contains(said(), "Started 1 pool: 1 member up, 0 down") })
 			}
 			want := map[string]string{"Uid": "65532 65532 65532 65532", "Gid": "65532 65532 65532 65532", "NoNewPrivs": "1",
 				"CapEff": c.allow, "CapPrm": c.allow, "CapBnd": c.allow, "CapInh": "0000000000000000", "CapAmb": "0000000000000000"}
