@@ -17,6 +17,7 @@ var process = newRegistry()
 
 func newRegistry() *registry {
 	r := &registry{monitor: monitor.New(observeProbe)}
+	r.monitor.OnCertificate(new(certificateLog).observe)
 	r.listeners.Server = status.NewServer(r, &r.events.Journal)
 	return r
 }

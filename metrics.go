@@ -283,6 +283,8 @@ func (g *generation) poolNames() iter.Seq[string] {
 var (
 	memberUp = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "member_up"),
 		"Gauge of a member's status: 1 up, 0 down, absent while unknown.", []string{"pool", "member"}, nil)
+	certificateExpiry = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "certificate_expiry_timestamp_seconds"),
+		"Gauge of the end of a member's certificate, as Unix time.", []string{"pool", "member"}, nil)
 	members = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "members"),
 		"Gauge of the members by their status.", []string{"pool", "status"}, nil)
 	tier = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, "tier"),
@@ -321,6 +323,7 @@ type gauges struct{}
 // Describe implements the prometheus.Collector interface.
 func (gauges) Describe(ch chan<- *prometheus.Desc) {
 	ch <- memberUp
+	ch <- certificateExpiry
 	ch <- members
 	ch <- tier
 	ch <- unprobed
@@ -361,6 +364,9 @@ func (gauges) Collect(ch chan<- prometheus.Metric) {
 		}
 		for reason, n := range r.unprobed {
 			ch <- prometheus.MustNewConstMetric(unprobed, prometheus.CounterValue, float64(n), name, reason)
+		}
+		for member, end := range r.certificates {
+			ch <- prometheus.MustNewConstMetric(certificateExpiry, prometheus.GaugeValue, float64(end.Unix()), name, member)
 		}
 		var count [3]int
 		for member, status := range r.members {
@@ -461,6 +467,8 @@ type report struct {
 	tier     int
 	members  map[string]monitor.Status
 	unprobed map[string]uint64 // by the reason
+
+	certificates map[string]time.Time // the end of each member's certificate; nil: none is known
 }
 
 // noTier is the tier in a report of overlays: each set that they choose from may use another.
@@ -472,6 +480,19 @@ func reportOf(reports map[string]*report, name string) *report {
 		reports[name] = &report{tier: noTier, members: make(map[string]monitor.Status), unprobed: make(map[string]uint64)}
 	}
 	return reports[name]
+}
+
+// certificate notes the end of a member's certificate, unless a sooner one is noted.
+func (r *report) certificate(m string, end time.Time) {
+	if end.IsZero() {
+		return
+	}
+	if r.certificates == nil {
+		r.certificates = make(map[string]time.Time)
+	}
+	if before, ok := r.certificates[m]; !ok || end.Before(before) {
+		r.certificates[m] = end
+	}
 }
 
 // member notes the status of a member, unless a worse one is noted.
@@ -510,6 +531,11 @@ func (p *livePool) reportTo(reports map[string]*report) {
 	for i, status := range p.status {
 		r.member(p.Member(i).String(), status)
 	}
+	if p.checks != nil && p.seesCertificates() {
+		for i, end := range p.certificateEnds(p.home.generation.monitor, p.checks) {
+			r.certificate(p.Member(i).String(), end)
+		}
+	}
 }
 
 func (o *overlay) reportTo(reports map[string]*report) {
@@ -521,6 +547,9 @@ func (o *overlay) reportTo(reports map[string]*report) {
 	r := reportOf(reports, o.names[0])
 	for addr, f := range *o.known.Load() {
 		r.member(addr.String(), f.status)
+		if f.checks != nil && o.seesCertificates() {
+			r.certificate(addr.String(), o.certificateEnds(o.generation.monitor, f.checks)[0])
+		}
 	}
 	r.unprobed["allow"] += o.notAllowed.Load()
 	r.unprobed["limit"] += o.overflowed.Load()

@@ -393,6 +393,7 @@ func (q *inquiry) probeDocument(i int, member netip.AddrPort, r *monitor.Report)
 	if r.Status != monitor.Unknown {
 		d.Why = r.Why(&q.settings)
 	}
+	d.Certificate, d.Expiring = r.Cert.NotAfter, expiresSoon(q.probes[i].Prober, r.Cert, time.Now())
 	if b := process.sharing.ballot(); b != nil && q.quorum != quorum.Own {
 		d.Votes = q.votes(b, i, member, r)
 	}

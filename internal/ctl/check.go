@@ -66,10 +66,16 @@ func check(ctx context.Context, s *session) error {
 			return err
 		}
 	}
+	shared := sharedCertificates(plan, r.Probes)
+	r.Findings = append(r.Findings, shared...)
 	if s.output == "json" {
 		err = s.say.json(r)
 	} else {
 		s.say.asked(r.Probes)
+		if len(shared) > 0 {
+			s.say.printf("\n")
+			s.say.findings(shared)
+		}
 	}
 	if err != nil {
 		return err

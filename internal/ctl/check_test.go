@@ -53,6 +53,35 @@ func nobody(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// A certificate that all members of a pool show is a warning, if their probe fails before its end.
+func TestCheckSharedCertificate(t *testing.T) {
+	// httptest servers have the same certificate.
+	one := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(one.Close)
+	l, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	two := httptest.NewUnstartedServer(http.NotFoundHandler())
+	two.Listener.Close()
+	two.Listener = l
+	two.StartTLS()
+	t.Cleanup(two.Close)
+	for options, want := range map[string]bool{"expires 24h fail": true, "expires 24h": false, "": false} {
+		path := corefile(t, fmt.Sprintf(`example.org:0 {
+    failover www.example.org %s %s {
+        probe https:// insecure status 404 %s
+    }
+}
+`, one.Listener.Addr(), two.Listener.Addr(), options))
+		got := run(t, "check", path)
+		const words = "all members of pool www.example.org. show one certificate, so expires 24h fail takes all of them down at the same moment; leave fail out"
+		if has := strings.Contains(got.out, words); has != want {
+			t.Errorf("%q: the warning is there: %t, want %t\n%s%s", options, has, want, got.out, got.err)
+		}
+	}
+}
+
 // A table of what was asked, and a line for what failed.
 func TestCheckProbes(t *testing.T) {
 	good, bad, silent, none := member(t, 200), member(t, 503), mute(t), nobody(t)

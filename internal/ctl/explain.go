@@ -189,6 +189,13 @@ func (p *printer) probe(pool *status.Pool, q *status.Probe, several bool, now ti
 		p.printf("; next in %s", rough(q.Due.Sub(now)))
 	}
 	p.printf("\n")
+	if !q.Certificate.IsZero() {
+		end := plain(fmt.Sprintf("expires %s (%s)", p.at(q.Certificate), rough(q.Certificate.Sub(now))))
+		if q.Expiring {
+			end.style = yellow
+		}
+		p.printf("        certificate %s\n", end)
+	}
 	for _, v := range q.Votes {
 		p.printf("        %s says %s", v.Site, v.Status)
 		if v.Why != "" {

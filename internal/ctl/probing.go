@@ -3,6 +3,7 @@ package ctl
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -35,6 +36,8 @@ type asked struct {
 	Result string  `json:"result"`
 	Took   float64 `json:"took"` // seconds
 	Words  string  `json:"error,omitempty"`
+
+	certificate probe.Certificate
 }
 
 // question is what several pools may want to know of the same target.
@@ -127,8 +130,9 @@ func once(ctx context.Context, spec probe.Spec, q question) asked {
 	ctx, cancel := context.WithTimeout(ctx, q.timeout)
 	defer cancel()
 	began := time.Now()
-	err := spec.Probe(ctx, q.target)
-	a := asked{Result: pass, Took: time.Since(began).Seconds()}
+	var cert probe.Certificate
+	err := spec.Probe(probe.WithCertificate(ctx, &cert), q.target)
+	a := asked{Result: pass, Took: time.Since(began).Seconds(), certificate: cert}
 	if err != nil {
 		a.Result, a.Words = fail, err.Error()
 	}
@@ -136,4 +140,34 @@ func once(ctx context.Context, spec probe.Spec, q question) asked {
 		a.Result = unasked
 	}
 	return a
+}
+
+// sharedCertificates finds the pools whose members all show one certificate, though their probe fails before its end: all
+// of them are down at the same moment then. probed is what probeAll returned.
+func sharedCertificates(plan *failover.Plan, probed []asked) (all []finding) {
+	next := 0
+	for i := range plan.Pools {
+		p := &plan.Pools[i]
+		seen := make([]map[probe.Certificate]bool, len(p.Probes)) // by the probe
+		for place := range p.Size() * len(p.Probes) {
+			if next == len(probed) { // it was broken off
+				return all
+			}
+			spec := place % len(p.Probes)
+			if seen[spec] == nil {
+				seen[spec] = make(map[probe.Certificate]bool)
+			}
+			seen[spec][probed[next].certificate] = true
+			next++
+		}
+		for j, spec := range p.Probes {
+			e, _ := probe.ExpiryOf(spec.Prober)
+			if !e.Fails || p.Size() < 2 || len(seen[j]) != 1 || seen[j][probe.Certificate{}] {
+				continue
+			}
+			all = append(all, finding{p.At("probe"), warning, fmt.Sprintf(
+				"all members of pool %s show one certificate, so expires %s fail takes all of them down at the same moment; leave fail out", p.Names[0], exact(e.Period))})
+		}
+	}
+	return all
 }

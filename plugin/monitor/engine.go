@@ -225,8 +225,16 @@ func (m *Monitor) ask(e *engine, c call, until time.Duration) {
 	e.asking++
 	go func() {
 		ctx, cancel := context.WithDeadline(e.ctx, m.epoch.Add(until))
+		var cert *probe.Certificate
+		if _, ok := probe.ExpiryOf(c.prober); ok {
+			cert = new(probe.Certificate)
+			ctx = probe.WithCertificate(ctx, cert)
+		}
 		err := c.askSafely(ctx)
 		cancel()
+		if cert != nil && !cert.NotAfter.IsZero() {
+			m.certificateSeen(c.Check, *cert)
+		}
 		m.ended(e, c.Check, err)
 	}()
 }

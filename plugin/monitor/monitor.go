@@ -42,17 +42,19 @@ type Monitor struct {
 	hold    func(context.Context, netip.AddrPort) bool // see probe.Hold
 	epoch   time.Time                                  // every time in the schedule counts from here
 
-	mu        sync.Mutex           // guards all below, and every Check
-	questions map[string]*question // those after the first differ in their settings
-	checks    table
-	queue     queue
-	acquired  uint16        // checks ever made; places them on the grid
-	firstDue  time.Duration // of the latest new check
-	watches   map[*Check]*idle
-	unwatched map[*Check]bool                                            // there was no room for these
-	trails    map[*Check]*trail                                          // nil: nobody wants them
-	recall    func(question string, target netip.AddrPort) (Known, bool) // nil: there is nothing to recall
-	engine    *engine                                                    // nil while there is nothing to probe
+	mu           sync.Mutex           // guards all below, and every Check
+	questions    map[string]*question // those after the first differ in their settings
+	checks       table
+	queue        queue
+	acquired     uint16        // checks ever made; places them on the grid
+	firstDue     time.Duration // of the latest new check
+	watches      map[*Check]*idle
+	unwatched    map[*Check]bool                                            // there was no room for these
+	certificates map[*Check]probe.Certificate                               // the latest certificate of the targets that showed one
+	certified    func(probe.Prober, netip.AddrPort, probe.Certificate)      // told of each certificate that is seen; nil: nobody is
+	trails       map[*Check]*trail                                          // nil: nobody wants them
+	recall       func(question string, target netip.AddrPort) (Known, bool) // nil: there is nothing to recall
+	engine       *engine                                                    // nil while there is nothing to probe
 }
 
 // question is a probe that checks ask, and how often.
@@ -75,13 +77,14 @@ func New(observe Observer) *Monitor {
 		observe = func(string, error, time.Duration, time.Duration) {}
 	}
 	m := &Monitor{
-		observe:   observe,
-		hold:      probe.Hold,
-		epoch:     time.Now(),
-		questions: make(map[string]*question),
-		checks:    newTable(),
-		watches:   make(map[*Check]*idle),
-		unwatched: make(map[*Check]bool),
+		observe:      observe,
+		hold:         probe.Hold,
+		epoch:        time.Now(),
+		questions:    make(map[string]*question),
+		checks:       newTable(),
+		watches:      make(map[*Check]*idle),
+		unwatched:    make(map[*Check]bool),
+		certificates: make(map[*Check]probe.Certificate),
 	}
 	m.dialer = m.newDialer
 	return m
@@ -198,6 +201,7 @@ func (m *Monitor) Release(c *Check, w Watcher) {
 func (m *Monitor) forget(c *Check) {
 	m.unwatch(c)
 	delete(m.trails, c)
+	delete(m.certificates, c)
 	if !c.underWay() {
 		m.queue.remove(c)
 	}

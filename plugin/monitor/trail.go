@@ -3,6 +3,8 @@ package monitor
 import (
 	"math"
 	"time"
+
+	"github.com/coredns-failover/failover/plugin/probe"
 )
 
 // trailLength is how many results of a check are kept for people to look at: five minutes at the usual interval.
@@ -40,12 +42,13 @@ func (t *trail) latest() []time.Duration {
 // Report is all there is to say of a check at one moment, for people to look at.
 type Report struct {
 	State
-	Against int             // results that speak against the status,
-	Needed  int             // of so many that would change it
-	Due     time.Time       // when it is asked next
-	Ended   time.Time       // when its latest probe did; zero: it is not known
-	Passed  bool            // that probe did
-	Took    []time.Duration // how long the latest probes took, the newest last; below 0: it failed after so long
+	Against int               // results that speak against the status,
+	Needed  int               // of so many that would change it
+	Due     time.Time         // when it is asked next
+	Ended   time.Time         // when its latest probe did; zero: it is not known
+	Passed  bool              // that probe did
+	Cert    probe.Certificate // the latest that its target has shown; zero: none
+	Took    []time.Duration   // how long the latest probes took, the newest last; below 0: it failed after so long
 }
 
 // KeepTrails has the results of all checks kept for [Monitor.Reports], which takes some 300 bytes for each, or not any
@@ -67,7 +70,7 @@ func (m *Monitor) Reports(checks []*Check, into []Report) {
 	defer m.mu.Unlock()
 	for i, c := range checks {
 		against := c.against(c.settings)
-		r := Report{State: c.state(m.epoch), Against: against, Needed: against + c.left(c.settings), Due: m.epoch.Add(m.dueOf(c))}
+		r := Report{State: c.state(m.epoch), Against: against, Needed: against + c.left(c.settings), Due: m.epoch.Add(m.dueOf(c)), Cert: m.certificates[c]}
 		if t := m.trails[c]; t != nil {
 			r.Ended, r.Passed, r.Took = m.epoch.Add(t.ended), t.passed, t.latest()
 		}

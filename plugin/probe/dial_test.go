@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"runtime"
@@ -169,6 +170,9 @@ func everyWay(t *testing.T) map[string]struct {
 		"http timeout":   {mustParse(t, "http://"), plain},
 		"http endless":   {mustParse(t, "http://"), serve(t, "127.0.0.1:0", floods("HTTP/1.1 200 OK\r\n\r\n", "A"))},
 		"https":          {mustParse(t, "https://", "ca", ca), serveTLS(t, "127.0.0.1:0", config, nil, page)},
+		"https2":         {mustParse(t, "https://", "ca", ca), serveHTTPS(t, "www.example.org", []string{"h2"}, func(http.ResponseWriter, *http.Request) {})},
+		"https2 status":  {mustParse(t, "https://", "ca", ca, "status", "204"), serveHTTPS(t, "www.example.org", []string{"h2"}, func(http.ResponseWriter, *http.Request) {})},
+		"https2 timeout": {mustParse(t, "https://", "ca", ca), serveHTTPS(t, "www.example.org", []string{"h2"}, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })},
 		"grpc":           {mustParse(t, "grpc://"), serveGRPC(t, "127.0.0.1:0", nil, healthy)},
 		"grpc down":      {mustParse(t, "grpc:///my.pkg.Down"), serveGRPC(t, "127.0.0.1:0", nil, healthy)},
 		"grpc timeout":   {mustParse(t, "grpc://"), plain},

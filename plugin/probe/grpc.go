@@ -77,7 +77,7 @@ func (p *health) Talk(ctx context.Context, made net.Conn, target netip.AddrPort)
 
 	s := &stream{Conn: c, c: c, source: source{left: maxWire}}
 	if p.secure != nil {
-		t, err := p.secure.shake(ctx, c, p.secure.config)
+		t, err := p.secure.shake(ctx, c, p.secure.config, target)
 		if err != nil {
 			return err
 		}
@@ -168,6 +168,7 @@ type stream struct {
 	c      *conn
 	source source
 	met    atomic.Pointer[trouble]
+	ended  func() // called when the client reads no more; nil: nobody waits for that
 }
 
 // trouble is an error, and what was being done.
@@ -178,6 +179,9 @@ type trouble struct {
 
 func (s *stream) Read(b []byte) (int, error) {
 	n, err := s.source.Read(b)
+	if err != nil && s.ended != nil {
+		defer s.ended()
+	}
 	return n, s.meet(reading, err)
 }
 
@@ -186,7 +190,12 @@ func (s *stream) Write(b []byte) (int, error) {
 	return n, s.meet(sending, err)
 }
 
-func (s *stream) Close() error { return s.c.Close() }
+func (s *stream) Close() error {
+	if s.ended != nil {
+		defer s.ended()
+	}
+	return s.c.Close()
+}
 
 func (s *stream) meet(doing string, err error) error {
 	if err != nil {

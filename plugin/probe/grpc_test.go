@@ -180,7 +180,7 @@ func TestGRPCS(t *testing.T) {
 		"client known":      {"grpcs:// ca CA cert " + pair, mutual, ""},
 		"down":              {"grpcs:///my.pkg.Down ca CA", good, "status NOT_SERVING, want SERVING"},
 		"expired":           {"grpcs:// ca CA", cert(trusted(), "www.example.org", -time.Hour), "x509: certificate has expired or is not yet valid: ..."},
-		"expires":           {"grpcs:// ca CA expires 120h", good, "certificate expires in 99h59m, want 120h or more"},
+		"expires":           {"grpcs:// ca CA expires 120h fail", good, "certificate expires in 99h59m, want 120h or more"},
 		"wrong name":        {"grpcs://b.example.org ca CA", good, "x509: certificate is valid for www.example.org, not b.example.org"},
 		"unknown authority": {"grpcs:// ca " + others, good, "x509: certificate signed by unknown authority..."},
 		"client unknown":    {"grpcs:// ca CA", mutual, "remote error: tls: certificate required"},
@@ -198,7 +198,7 @@ func TestGRPCS(t *testing.T) {
 	wantError(t, ask(t, mustParse(t, "grpcs://", "ca", ca), plain, soon), "no protocol negotiated in the TLS handshake (ALPN), want h2")
 	web := good.Clone()
 	web.NextProtos = []string{"http/1.1"}
-	wantError(t, ask(t, mustParse(t, "grpcs://", "ca", ca), serveTLS(t, "127.0.0.1:0", web, nil, silent), soon), "remote error: tls: no application protocol")
+	wantError(t, ask(t, mustParse(t, "grpcs://", "ca", ca), serveTLS(t, "127.0.0.1:0", web, nil, silent), soon), "no protocol in common in the TLS handshake (ALPN): the probe offers h2")
 	wantError(t, ask(t, mustParse(t, "grpcs://"), serve(t, "127.0.0.1:0", silent), brief), "timeout in the TLS handshake")
 }
 

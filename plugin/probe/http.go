@@ -28,7 +28,7 @@ const (
 )
 
 // web asks for a page, over http or https, and looks at the status and, if so told, at the body.
-// There is no http.Transport in it, as that would follow, keep, retry and unpack; one request on one
+// Over HTTP/1.1 there is no http.Transport in it, as that would follow, keep, retry and unpack; one request on one
 // connection needs nothing of it.
 type web struct {
 	kind     string // http, https
@@ -74,7 +74,7 @@ func parseHTTP(l line) (Prober, error) {
 		if err := p.secure.finish(p.host); err != nil {
 			return nil, err
 		}
-		p.secure.config.NextProtos = []string{"http/1.1"}
+		p.secure.config.NextProtos = []string{"h2", "http/1.1"}
 	}
 	p.compose()
 	return p, nil
@@ -238,9 +238,12 @@ func (p *web) Talk(ctx context.Context, made net.Conn, target netip.AddrPort) er
 
 	var rw io.ReadWriter = c
 	if p.secure != nil {
-		session, err := p.secure.shake(ctx, c, p.secure.config)
+		session, err := p.secure.shake(ctx, c, p.secure.config, target)
 		if err != nil {
 			return err
+		}
+		if session.ConnectionState().NegotiatedProtocol == "h2" {
+			return p.speak2(ctx, c, session, target.Port())
 		}
 		rw = session
 	}
@@ -259,22 +262,13 @@ func (p *web) judge(ctx context.Context, r io.Reader) error {
 	}
 	// The body is never closed: that would read it to its end, which it may not have. There is
 	// nothing in it to be released but the connection.
-	wanted := func(s span) bool { return s.from <= resp.StatusCode && resp.StatusCode <= s.to }
-	if !slices.ContainsFunc(p.statuses, wanted) {
-		return fmt.Errorf("status %d, want %s", resp.StatusCode, p.want())
-	}
-	if p.body == nil {
-		return nil
-	}
 	src.left = maxWire
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxText))
-	if err != nil {
-		return src.why(ctx, "while reading the body", err)
-	}
-	if !p.body.Match(body) {
-		return fmt.Errorf("body is %s, want match for %q", quote(body), p.body)
-	}
-	return nil
+	return p.judgeResponse(resp, func(err error) error { return src.why(ctx, "while reading the body", err) })
+}
+
+// wants reports whether a status is one of those wanted.
+func (p *web) wants(status int) bool {
+	return slices.ContainsFunc(p.statuses, func(s span) bool { return s.from <= status && status <= s.to })
 }
 
 // response is the first that is not merely informational. One that switches protocols is final.

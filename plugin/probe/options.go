@@ -16,6 +16,7 @@ import (
 // An option is what may follow the URL: its name, and the words it takes.
 type option struct {
 	takes  []string // what the words it takes stand for: FILE, KEYFILE
+	may    string   // a word that may follow these; set gets it with them
 	repeat bool     // it may be given more than once
 	set    func(args []string) error
 }
@@ -50,6 +51,9 @@ func (l line) read(options map[string]option) error {
 		n := 1 + len(o.takes)
 		if len(words) < n {
 			return fmt.Errorf("option %q takes %d words, want %s %s", name, n-1, name, strings.Join(o.takes, " "))
+		}
+		if o.may != "" && len(words) > n && words[n] == o.may {
+			n++
 		}
 		if err := o.set(words[1:n]); err != nil {
 			return err

@@ -93,11 +93,11 @@ func TestParseErrors(t *testing.T) {
 
 		// Options of all kinds.
 		{[]string{"http://", "foo"}, `unknown option "foo" for http, want one of body, header, method, status, watch`},
-		{[]string{"https://", "Body", "x"}, `unknown option "Body" for https, want one of body, ca, cert, expires, header, insecure, method, status, watch`},
+		{[]string{"https://", "Body", "x"}, `unknown option "Body" for https, want one of body, ca, cert, expires, header, insecure, method, status, verify, watch`},
 		{[]string{"tcp://", "insecure"}, `unknown option "insecure" for tcp, want one of expect, send, watch`},
 		{[]string{"tcp://", "watch", "watch"}, `option "watch" twice, want it once`},
 		{[]string{"dns://", "watch"}, `unknown option "watch" for dns, want one of answer, rcode`},
-		{[]string{"tls://", ""}, `unknown option "" for tls, want one of ca, cert, expect, expires, insecure, send, watch`},
+		{[]string{"tls://", ""}, `unknown option "" for tls, want one of ca, cert, expect, expires, insecure, send, verify, watch`},
 		{[]string{"http://", "header", "X-A"}, `option "header" takes 2 words, want header NAME VALUE`},
 		{[]string{"http://", "method"}, `option "method" takes 1 words, want method M`},
 		{[]string{"http://", "method", "GET", "method", "GET"}, `option "method" twice, want it once`},
@@ -105,7 +105,7 @@ func TestParseErrors(t *testing.T) {
 
 		{[]string{"dns://", "type", "A"}, `unknown option "type" for dns, want one of answer, rcode`},
 		{[]string{"grpc://", "insecure"}, `unknown option "insecure" for grpc, want one of watch`},
-		{[]string{"grpcs://", "send", "x"}, `unknown option "send" for grpcs, want one of ca, cert, expires, insecure, watch`},
+		{[]string{"grpcs://", "send", "x"}, `unknown option "send" for grpcs, want one of ca, cert, expires, insecure, verify, watch`},
 		{[]string{"icmp://", "x"}, `unknown option "x" for icmp, want none`},
 
 		// Options of dns.
@@ -146,6 +146,11 @@ func TestParseErrors(t *testing.T) {
 		{[]string{"tls://", "expires", "-1h"}, `expires "-1h", want a duration such as 72h`},
 		{[]string{"tls://", "expires", "30d"}, `expires "30d", want a duration such as 72h`},
 		{[]string{"tls://", "expires", ""}, `expires "", want a duration such as 72h`},
+		{[]string{"tls://", "expires", "fail"}, `expires "fail", want a duration such as 72h`},
+		{[]string{"tls://", "expires", "72h", "warn"}, `unknown option "warn" for tls, want one of ca, cert, expect, expires, insecure, send, verify, watch`},
+		{[]string{"tls://", "verify", "name"}, `verify "name", want address, or no verify to verify the host`},
+		{[]string{"tls://", "verify"}, `option "verify" takes 1 words, want verify address`},
+		{[]string{"https://", "verify", "address", "insecure"}, `"verify" with "insecure", want one of them: nothing is verified`},
 		{[]string{"tls://", "expires", "99999999999999"}, `expires "99999999999999", want a duration such as 72h`},
 		{[]string{"tls://", "ca", "no.pem"}, `ca "no.pem": stat DIR/no.pem: no such file or directory`},
 		{[]string{"tls://", "ca", "."}, `ca ".": not a regular file`},
@@ -236,7 +241,7 @@ func TestString(t *testing.T) {
 		{"http:// status 200,301", "http:// status 301,200", "http:// status 301-301,200-200,200"}, {"http:// status 200-301"},
 		{"http:// header a b header c d", "http:// header C d header A b"},
 		{"http:// header a b header a d"}, {"http:// header a d header a b"}, {"http:// header a d"}, {"http:// header c d"},
-		{"http:// body a"}, {"http:// body b"}, {"https:// insecure"}, {"https:// expires 1h"},
+		{"http:// body a"}, {"http:// body b"}, {"https:// insecure"}, {"https:// expires 1h"}, {"https:// expires 1h fail"}, {"https:// verify address"},
 		{"dns://", "dns://:53", "dns:///WWW.example.org.", "dns:///www.example%2eorg?type=a", "dns:// rcode noerror"},
 		{"dns:///b.example.org"}, {"dns:///."}, {"dns://?type=AAAA"}, {"dns:// rcode REFUSED"}, {"dns:// answer a"}, {"dns:// answer b"},
 		{"grpc://", "grpc://:80/", "grpc://WWW.example.org"}, {"grpc:///x"}, {"grpc:///X"}, {"grpc://b.example.org"},

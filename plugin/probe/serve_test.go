@@ -201,6 +201,9 @@ func (a authority) sign(name string, left time.Duration) (cert tls.Certificate, 
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
 		NotBefore: time.Now().Add(-200 * time.Hour), NotAfter: time.Now().Add(left),
 	}
+	if ip := net.ParseIP(name); ip != nil {
+		template.DNSNames, template.IPAddresses = nil, []net.IP{ip}
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	if err != nil {
 		panic(err)

@@ -33,7 +33,7 @@ func parseTLS(l line) (Prober, error) {
 	if err := l.read(options); err != nil {
 		return nil, err
 	}
-	host, err := l.host(!p.secure.config.InsecureSkipVerify)
+	host, err := l.host(!p.secure.config.InsecureSkipVerify && !p.secure.ofAddress)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (p *tlsProbe) Probe(ctx context.Context, target netip.AddrPort) error {
 func (p *tlsProbe) Talks() bool { return true }
 
 // Talk implements the Caller interface.
-func (p *tlsProbe) Talk(ctx context.Context, made net.Conn, _ netip.AddrPort) error {
+func (p *tlsProbe) Talk(ctx context.Context, made net.Conn, target netip.AddrPort) error {
 	c := bind(ctx, made)
 	defer c.Close()
 
@@ -67,7 +67,7 @@ func (p *tlsProbe) Talk(ctx context.Context, made net.Conn, _ netip.AddrPort) er
 		asked = true
 		return &p.secure.cert, nil
 	}
-	t, err := p.secure.shake(ctx, c, config)
+	t, err := p.secure.shake(ctx, c, config, target)
 	if err != nil {
 		return err
 	}
@@ -97,9 +97,10 @@ func verdict(ctx context.Context, t session) error {
 
 // secure is how to shake hands. Nothing in it changes once a probe is parsed.
 type secure struct {
-	config  *tls.Config
-	cert    tls.Certificate // the client's; without content if there is none
-	expires time.Duration   // what the member's certificate must have left; 0: whatever
+	config    *tls.Config
+	cert      tls.Certificate // the client's; without content if there is none
+	expiry    Expiry
+	ofAddress bool // the certificate has to have the member's own address, and not the host
 
 	ca, pair string // digests of the files; empty: none
 }
@@ -126,9 +127,17 @@ func (s *secure) options(l line) map[string]option {
 		"cert": {takes: []string{"FILE", "KEYFILE"}, set: func(args []string) error {
 			return s.readCert(l, args[0], args[1])
 		}},
-		"expires": {takes: []string{"DURATION"}, set: func(args []string) (err error) {
-			s.expires, err = duration("expires", args[0])
+		"expires": {takes: []string{"DURATION"}, may: "fail", set: func(args []string) (err error) {
+			s.expiry.Period, err = duration("expires", args[0])
+			s.expiry.Fails = len(args) > 1
 			return err
+		}},
+		"verify": {takes: []string{"address"}, set: func(args []string) error {
+			if args[0] != "address" {
+				return fmt.Errorf("verify %q, want address, or no verify to verify the host", args[0])
+			}
+			s.ofAddress = true
+			return nil
 		}},
 	}
 }
@@ -179,6 +188,9 @@ func (s *secure) finish(host string) error {
 	if s.config.InsecureSkipVerify && s.ca != "" {
 		return errors.New(`"ca" with "insecure", want one of them: nothing is verified`)
 	}
+	if s.config.InsecureSkipVerify && s.ofAddress {
+		return errors.New(`"verify" with "insecure", want one of them: nothing is verified`)
+	}
 	s.config.ServerName = host
 	return nil
 }
@@ -195,31 +207,82 @@ func (s *secure) String() string {
 	if s.pair != "" {
 		b.WriteString(" cert " + s.pair)
 	}
-	if s.expires > 0 {
-		b.WriteString(" expires " + s.expires.String())
+	if s.ofAddress {
+		b.WriteString(" verify address")
+	}
+	if s.expiry.Period > 0 {
+		b.WriteString(" expires " + s.expiry.Period.String())
+	}
+	if s.expiry.Fails {
+		b.WriteString(" fail")
 	}
 	return b.String()
 }
 
 // shake shakes hands on c and looks at the certificate. Config is s.config, or made from it. What
 // comes back needs no closing but that of c: a probe takes no leave.
-func (s *secure) shake(ctx context.Context, c *conn, config *tls.Config) (session, error) {
+func (s *secure) shake(ctx context.Context, c *conn, config *tls.Config, target netip.AddrPort) (session, error) {
+	if s.ofAddress {
+		config = verifyingAddress(config, target.Addr())
+	}
 	t := session{tls.Client(c, config)}
 	// Not HandshakeContext: c ends with ctx anyhow, without another goroutine.
 	if err := t.Handshake(); err != nil {
-		return t, plain(ctx, handshaking, err)
+		return t, s.refusal(plain(ctx, handshaking, err), err, target)
 	}
-	if s.expires == 0 {
+	leaf := t.ConnectionState().PeerCertificates[0]
+	noteCertificate(ctx, leaf)
+	if !s.expiry.Fails {
 		return t, nil
 	}
-	left := time.Until(t.ConnectionState().PeerCertificates[0].NotAfter)
+	left := time.Until(leaf.NotAfter)
 	switch {
 	case left <= 0:
-		return t, fmt.Errorf("certificate expired %s ago, want %s or more left", short(-left), short(s.expires))
-	case left < s.expires:
-		return t, fmt.Errorf("certificate expires in %s, want %s or more", short(left), short(s.expires))
+		return t, fmt.Errorf("certificate expired %s ago, want %s or more left", short(-left), short(s.expiry.Period))
+	case left < s.expiry.Period:
+		return t, fmt.Errorf("certificate expires in %s, want %s or more", short(left), short(s.expiry.Period))
 	}
 	return t, nil
+}
+
+// verifyingAddress returns a config that verifies the certificate against an address. The host stays the name in the SNI,
+// because an address cannot stand there (RFC 6066, section 3).
+func verifyingAddress(config *tls.Config, addr netip.Addr) *tls.Config {
+	config = config.Clone()
+	config.InsecureSkipVerify = true // #nosec G402 -- VerifyConnection verifies
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		intermediates := x509.NewCertPool()
+		for _, cert := range state.PeerCertificates[1:] {
+			intermediates.AddCert(cert)
+		}
+		_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
+			DNSName: addr.String(), Roots: config.RootCAs, Intermediates: intermediates,
+		})
+		if err != nil {
+			return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: err}
+		}
+		return nil
+	}
+	return config
+}
+
+// refusal returns the reason of a handshake that failed with err, with the option that helps if there is one. why is the
+// reason in general words.
+func (s *secure) refusal(why, err error, target netip.AddrPort) error {
+	var name x509.HostnameError
+	var remote *net.OpError
+	switch {
+	case errors.As(err, &remote) && remote.Op == "remote error" && strings.HasSuffix(remote.Error(), "no application protocol"): // RFC 7301, section 3.2
+		return fmt.Errorf("no protocol in common %s (ALPN): the probe offers %s", handshaking, strings.Join(s.config.NextProtos, ", "))
+	case errors.As(err, &name) && !s.ofAddress && hasAddress(name.Certificate, target.Addr()):
+		return fmt.Errorf("%w; it is valid for the address %s, which the option verify address verifies", why, target.Addr())
+	}
+	return why
+}
+
+// hasAddress reports whether a certificate is valid for an address.
+func hasAddress(cert *x509.Certificate, addr netip.Addr) bool {
+	return cert.VerifyHostname(addr.String()) == nil
 }
 
 // A session is a TLS connection that knows why nothing more can be written to it: the other side may

@@ -41,17 +41,21 @@ func TestTLS(t *testing.T) {
 			}
 		}, ""},
 
-		"expired":           {"tls:// ca CA", cert(trusted(), "www.example.org", -time.Hour), silent, "x509: certificate has expired or is not yet valid: ..."},
-		"expired, insecure": {"tls:// insecure expires 1h", cert(trusted(), "www.example.org", -3*time.Hour), silent, "certificate expired 3h ago, want 1h or more left"},
-		"expires":           {"tls:// ca CA expires 120h", good, silent, "certificate expires in 99h59m, want 120h or more"},
-		"expires, insecure": {"tls:// insecure expires 120h", good, silent, "certificate expires in 99h59m, want 120h or more"},
-		"wrong name":        {"tls://b.example.org ca CA", good, silent, "x509: certificate is valid for www.example.org, not b.example.org"},
-		"unknown authority": {"tls:// ca CA", cert(other(), "www.example.org", time.Hour), silent, "x509: certificate signed by unknown authority..."},
-		"system's roots":    {"tls://", good, silent, "x509: certificate signed by unknown authority"},
-		"old":               {"tls:// insecure", old, silent, "remote error: tls: protocol version not supported"},
-		"greets wrongly":    {"tls:// ca CA expect ^220", good, func(c net.Conn) { io.WriteString(c, "421") }, `got "421", want match for "^220"`},
-		"floods":            {"tls:// ca CA expect B", good, floods("", "A"), `got "AAAAAAAAAAAAAAAAA...`},
-		"drips":             {"tls:// ca CA expect ^220", good, drips("A"), `timeout while reading: got "AA...`},
+		"expired":                 {"tls:// ca CA", cert(trusted(), "www.example.org", -time.Hour), silent, "x509: certificate has expired or is not yet valid: ..."},
+		"expired, fail":           {"tls:// insecure expires 1h fail", cert(trusted(), "www.example.org", -3*time.Hour), silent, "certificate expired 3h ago, want 1h or more left"},
+		"expires, fail":           {"tls:// ca CA expires 120h fail", good, silent, "certificate expires in 99h59m, want 120h or more"},
+		"expires, insecure, fail": {"tls:// insecure expires 120h fail", good, silent, "certificate expires in 99h59m, want 120h or more"},
+		"expires soon":            {"tls:// ca CA expires 120h", good, silent, ""},
+		"expires soon, insecure":  {"tls:// insecure expires 120h", good, silent, ""},
+		"expired, insecure":       {"tls:// insecure expires 120h", cert(trusted(), "www.example.org", -3*time.Hour), silent, ""},
+		"lasts, fail":             {"tls:// ca CA expires 99h fail", good, silent, ""},
+		"wrong name":              {"tls://b.example.org ca CA", good, silent, "x509: certificate is valid for www.example.org, not b.example.org"},
+		"unknown authority":       {"tls:// ca CA", cert(other(), "www.example.org", time.Hour), silent, "x509: certificate signed by unknown authority..."},
+		"system's roots":          {"tls://", good, silent, "x509: certificate signed by unknown authority"},
+		"old":                     {"tls:// insecure", old, silent, "remote error: tls: protocol version not supported"},
+		"greets wrongly":          {"tls:// ca CA expect ^220", good, func(c net.Conn) { io.WriteString(c, "421") }, `got "421", want match for "^220"`},
+		"floods":                  {"tls:// ca CA expect B", good, floods("", "A"), `got "AAAAAAAAAAAAAAAAA...`},
+		"drips":                   {"tls:// ca CA expect ^220", good, drips("A"), `timeout while reading: got "AA...`},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -122,7 +126,7 @@ func TestSNI(t *testing.T) {
 				}
 				want := ""
 				if words[0][:5] == "https" {
-					want = "http/1.1"
+					want = "h2 http/1.1"
 				}
 				if got := strings.Join(h.SupportedProtos, " "); got != want {
 					t.Errorf("%q: ALPN %q, want %q", words, got, want)

@@ -126,16 +126,18 @@ type Member struct {
 
 // Probe is one question to one member, and what has come of it.
 type Probe struct {
-	Probe   string    `json:"probe"` // the URL as it was written
-	Status  string    `json:"status"`
-	Since   time.Time `json:"since,omitzero"`
-	Why     string    `json:"why,omitempty"`
-	Against int       `json:"against"` // results that speak against the status,
-	Needed  int       `json:"needed"`  // of so many that would change it
-	Due     time.Time `json:"due"`     // when it is asked next
-	Last    *Result   `json:"last,omitempty"`
-	Votes   []Vote    `json:"votes,omitempty"` // that count, ours among them; none: there is but this site
-	Trail   []float64 `json:"trail"`           // how long the latest probes took, in seconds, the newest last; below 0: it failed after so long
+	Probe       string    `json:"probe"` // the URL as it was written
+	Status      string    `json:"status"`
+	Since       time.Time `json:"since,omitzero"`
+	Why         string    `json:"why,omitempty"`
+	Against     int       `json:"against"` // results that speak against the status,
+	Needed      int       `json:"needed"`  // of so many that would change it
+	Due         time.Time `json:"due"`     // when it is asked next
+	Last        *Result   `json:"last,omitempty"`
+	Certificate time.Time `json:"certificateExpires,omitzero"` // the end of the member's certificate, as the probe saw it
+	Expiring    bool      `json:"expiring,omitempty"`          // this is sooner than the period of the option expires
+	Votes       []Vote    `json:"votes,omitempty"`             // that count, ours among them; none: there is but this site
+	Trail       []float64 `json:"trail"`                       // how long the latest probes took, in seconds, the newest last; below 0: it failed after so long
 }
 
 // Vote is what a site says of a target.
