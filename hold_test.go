@@ -225,7 +225,6 @@ func TestReturnOrderModel(t *testing.T) {
 					w.set("down", addr)
 					m.down, m.held = true, false
 				case n < 7 || n < 14 && m.down:
-					done = "return"
 					w.set("", addr)
 					m.held, m.down, m.returned = m.down || m.held, false, step
 					if done = "return"; !m.held { // it was up
