@@ -170,7 +170,7 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 			if p.word == "update" && slices.ContainsFunc(d.properties, func(p property) bool { return p.word == "from" }) {
 				return nil, p.errorf("update of an overlay, which is not written, want it with the defaults of the server block, for a pool with members")
 			}
-			return nil, p.errorf("%s in a pool, want it with the defaults of the server block, in a failover without NAME", p.word)
+			return nil, p.errorf("%s in the directive of a pool or an overlay, want it with the defaults of the server block, in a directive without NAME, ADDRESS and from next", p.word)
 		}
 		read, taken := base.own, names
 		if slices.ContainsFunc(d.properties, func(p property) bool { return p.word == "from" }) {

@@ -31,6 +31,7 @@ type registry struct {
 	listeners status.Listeners
 	state     keeper
 	sharing   sharing
+	refusals  refusalLog
 	refusal   refusal
 
 	settling sync.Mutex  // one settle after the other

@@ -16,8 +16,13 @@ import (
 
 // The decisions of operators are those of the process: they outlive a Corefile.
 
-// errNoMember is the error of a target that nothing matches.
-var errNoMember = errors.New("no such member")
+// notFound is the error of a target that nothing matches.
+type notFound string
+
+func (e notFound) Error() string { return string(e) }
+
+// Is makes it one of those that the status server tells apart.
+func (e notFound) Is(target error) bool { return target == status.ErrNotFound }
 
 // resolve brings a target as somebody has written it into the form in which members are found, and says whether there
 // is a member that it is for.
@@ -25,7 +30,7 @@ func (r *registry) resolve(t override.Target) (override.Target, error) {
 	if t.Pool != "" {
 		t = inPool(t)
 		if !slices.ContainsFunc(r.speaking(), func(d decided) bool { return slices.Contains(d.allNames(), t.Pool) }) {
-			return t, fmt.Errorf("%w: no pool has the name %q", errNoMember, t.Pool)
+			return t, notFound(fmt.Sprintf("no pool has the name %q", t.Pool))
 		}
 	}
 	o := override.Override{Target: t, Action: override.Drain}
@@ -33,9 +38,21 @@ func (r *registry) resolve(t override.Target) (override.Target, error) {
 		return t, err
 	}
 	if len(r.affected(nil, new(override.Table).With(o))) == 0 {
-		return t, fmt.Errorf("%w: none is %q", errNoMember, o.Target)
+		return t, noMember(o.Target)
 	}
 	return normal(o.Target), nil
+}
+
+// noMember is the error of a target that no pool has.
+func noMember(t override.Target) error {
+	where, what := "no pool has", fmt.Sprintf("the member %q", t.Member)
+	if t.Pool != "" {
+		where = fmt.Sprintf("pool %q does not have", t.Pool)
+	}
+	if t.Label != "" {
+		what = fmt.Sprintf("a member with the label %q", t.Label)
+	}
+	return notFound(where + " " + what)
 }
 
 // inPool is a target in one pool as tables have it. What is no address there is a label.
@@ -344,10 +361,10 @@ func (r *registry) clear(t override.Target, by status.By, how status.How) (statu
 func (r *registry) nothingToClear(t override.Target) error {
 	for _, b := range r.affected(nil, new(override.Table).With(override.Override{Target: t, Action: override.Drain})) {
 		if o := r.overrides.Load().Find(b.allNames(), b.members[0]); o != nil {
-			return fmt.Errorf("%w: there is no override of %q, but that of %s bears on it", errNoMember, t, o.Target)
+			return notFound(fmt.Sprintf("there is no override of %s, but that of %s bears on it", t, o.Target))
 		}
 	}
-	return fmt.Errorf("%w: there is no override of %q, and nothing that waits to be let back", errNoMember, t)
+	return notFound(fmt.Sprintf("there is no override of %s, and no member of it waits to be let back", t))
 }
 
 // letBack lets the members of a target back that wait for it, and says whether there are any. dry only says so.
@@ -422,8 +439,8 @@ func (r *registry) Overrides() []override.Override { return r.overrides.Load().A
 
 // sourceError is an error as the status server tells errors apart.
 func sourceError(err error) error {
-	if errors.Is(err, errNoMember) {
-		return fmt.Errorf("%w: %w", status.ErrNotFound, err)
+	if errors.Is(err, status.ErrNotFound) {
+		return err
 	}
 	return fmt.Errorf("%w: %w", status.ErrInvalid, err)
 }

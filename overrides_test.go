@@ -3,6 +3,7 @@ package failover
 import (
 	"errors"
 	"fmt"
+	"github.com/prometheus/client_golang/prometheus"
 	"iter"
 	"slices"
 	"strings"
@@ -649,4 +650,62 @@ func TestOverrideAudit(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Each error of a target says what is not there.
+func TestTargetErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		newWorld().begin(t, three+"}")
+		decide(t, "drain label=east", 0)
+		for target, want := range map[string]string{
+			"10.9.9.9":                     `no pool has the member "10.9.9.9"`,
+			"label=nyc":                    `no pool has a member with the label "nyc"`,
+			"www.example.org/10.9.9.9":     `pool "www.example.org." does not have the member "10.9.9.9"`,
+			"www.example.org/nyc":          `pool "www.example.org." does not have a member with the label "nyc"`,
+			"nosuch.example.org/192.0.2.1": `no pool has the name "nosuch.example.org."`,
+			"192.0.2.2":                    `there is no override of 192.0.2.2, and no member of it waits to be let back`,
+			"www.example.org/192.0.2.2":    `there is no override of 192.0.2.2 in www.example.org., and no member of it waits to be let back`,
+			"192.0.2.1":                    `there is no override of 192.0.2.1, but that of label east bears on it`,
+		} {
+			_, err := process.Clear(targeted(target), status.By{}, status.How{})
+			if err == nil || err.Error() != want || !errors.Is(err, status.ErrNotFound) {
+				t.Errorf("clear %s: %v, want %q", target, err, want)
+			}
+		}
+	})
+}
+
+// Refused changes are counted, and the log has a line for them, not more often than every ten seconds.
+func TestRefusedChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := logbook(t)
+		before := refusals(t, "wrong-token")
+		for range 300 {
+			process.Refused(status.Refusal{Reason: "wrong-token", Client: "192.0.2.99:1234", Request: "PUT /api/v1/overrides/members/%0a" + strings.Repeat("x", 500)})
+			time.Sleep(100 * time.Millisecond)
+		}
+		if got := lines("A change is refused (wrong-token)"); len(got) != 3 || !strings.Contains(got[1], `" from 192.0.2.99:1234, and 99 more before it`) || len(got[0]) > 350 {
+			t.Errorf("The lines are %q, want 3", got)
+		}
+		if n := refusals(t, "wrong-token") - before; n != 300 {
+			t.Errorf("%v are counted, want 300", n)
+		}
+	})
+}
+
+// refusals returns how many changes were refused for a reason.
+func refusals(t *testing.T, reason string) (n float64) {
+	t.Helper()
+	families, err := prometheus.DefaultGatherer.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, series := range family.GetMetric() {
+			if labels := series.GetLabel(); family.GetName() == "coredns_failover_refused_changes_total" && labels[0].GetValue() == reason {
+				n += series.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
 }

@@ -100,7 +100,7 @@ func TestReadmeHasEveryProbeOption(t *testing.T) {
 func TestReadmeHasEveryMetric(t *testing.T) {
 	got := slices.Sorted(slices.Values(firsts("(?m)^\\* `coredns_failover_(\\w+)[`{]", section(t, "Metrics"))))
 	descs := make(chan *prometheus.Desc, 32)
-	for _, c := range []prometheus.Collector{answers, &transitions, probes, probeDuration, probeLateness, updates, operations, gauges{}} {
+	for _, c := range []prometheus.Collector{answers, &transitions, probes, probeDuration, probeLateness, updates, operations, refusedChanges, gauges{}} {
 		c.Describe(descs)
 	}
 	close(descs)

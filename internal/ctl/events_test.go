@@ -73,6 +73,20 @@ func TestOverrideEvents(t *testing.T) {
 	}
 }
 
+// A name that no pool has is an error.
+func TestEventsOfNoPool(t *testing.T) {
+	f := serve(t)
+	f.mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, _ *http.Request) {
+		problemOf(w, status.Problem{Title: "Not Found", Status: 404, Detail: `no pool has the name "nosuch.", and the journal has no event of such a pool`})
+	})
+	for _, more := range []string{"", "-follow"} {
+		got := run(t, append([]string{"-server", f.URL, "events", "nosuch"}, strings.Fields(more)...)...)
+		if got.status == good || got.out != "" || !strings.Contains(got.err, `no pool has the name "nosuch."`) {
+			t.Errorf("events nosuch %s: status %d, %q, %q", more, got.status, got.out, got.err)
+		}
+	}
+}
+
 func TestEvents(t *testing.T) {
 	f := serve(t)
 	eventful(f, nil)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"mime"
 	"net/http"
 	"net/url"
@@ -30,17 +31,24 @@ func (s *Server) mayChange(w http.ResponseWriter, r *http.Request) bool {
 	case l.IsSocket():
 		return true // whoever may open it is trusted by its mode
 	case l.Token == "":
+		s.refused(r, "read-only")
 		problem(w, http.StatusForbidden, "nothing can be changed here: there is no token, and this is no unix socket")
 		return false
 	}
 	want, err := readToken(l.Token)
 	if err != nil {
-		problem(w, http.StatusForbidden, "nothing can be changed now: the token file cannot be read")
+		s.refused(r, "token-file")
+		problem(w, http.StatusForbidden, "nothing can be changed now: "+tokenFault(err))
 		return false
 	}
 	scheme, got, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	a, b := sha256.Sum256([]byte(strings.TrimSpace(got))), sha256.Sum256([]byte(want)) // of one length, whatever was sent
 	if !strings.EqualFold(scheme, "bearer") || subtle.ConstantTimeCompare(a[:], b[:]) != 1 {
+		reason := "wrong-token"
+		if r.Header.Get("Authorization") == "" {
+			reason = "no-token"
+		}
+		s.refused(r, reason)
 		w.Header().Set("WWW-Authenticate", `Bearer realm="failover"`)
 		problem(w, http.StatusUnauthorized, "a change takes the token of the server: Authorization: Bearer TOKEN")
 		return false
@@ -64,9 +72,30 @@ func readToken(name string) (string, error) {
 	}
 	token := strings.TrimSpace(line)
 	if len(token) < minToken {
-		return "", fmt.Errorf("a token of %d characters in %s, want %d or more", len(token), name, minToken)
+		return "", shortToken{len(token), name}
 	}
 	return token, nil
+}
+
+// shortToken is the error of a token that could be guessed.
+type shortToken struct {
+	length int
+	file   string
+}
+
+func (e shortToken) Error() string {
+	return fmt.Sprintf("token file %s: the token in its first line has %d characters, want %d or more", e.file, e.length, minToken)
+}
+
+// tokenFault returns what is wrong with a token file, for a client: without the place of the file.
+func tokenFault(err error) string {
+	if e, ok := errors.AsType[shortToken](err); ok {
+		return fmt.Sprintf("the token in the token file has %d characters, want %d or more", e.length, minToken)
+	}
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return "the token file cannot be read: " + e.Err.Error()
+	}
+	return "the token file cannot be read"
 }
 
 // targetOf is the target that the path of a request names.

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,6 +195,46 @@ func TestTarget(t *testing.T) {
 	for _, target := range []string{"members/", "members", "labels/", "members/192.0.2.2/", "pools//members/fra1", "members/../192.0.2.2", "pools/www.example.org/members/"} {
 		if resp := f.do("DELETE", "/api/v1/overrides/"+target, ""); resp.StatusCode == 200 || f.last() != "" {
 			t.Errorf("%s: %s, %q, want nothing done", target, resp.Status, f.last())
+		}
+	}
+}
+
+// A refused change is told with its reason, and neither a token nor a change is in what is told.
+func TestRefusals(t *testing.T) {
+	f := withToken(t)
+	for _, test := range []struct {
+		reason string
+		header []string
+	}{
+		{"no-token", []string{"Authorization", ""}},
+		{"wrong-token", []string{"Authorization", "Bearer wrong horse battery staple"}},
+		{"foreign-origin", []string{"Sec-Fetch-Site", "cross-site"}},
+		{"foreign-host", []string{"Host", "dns.example.net"}},
+	} {
+		f.refusals = nil
+		f.do("PUT", another, drain, test.header...)
+		if len(f.refusals) != 1 || f.refusals[0].Reason != test.reason || f.refusals[0].Request != "PUT "+another || f.refusals[0].Client == "" || !slices.Contains(Refusals, test.reason) {
+			t.Errorf("%q: the refusals are %+v, want one: %s", test.header, f.refusals, test.reason)
+		}
+	}
+	f.refusals = nil
+	f.do("GET", "/api/v1/pools", "", "Host", "dns.example.net") // it is not a change
+	if len(f.refusals) > 0 {
+		t.Errorf("The refusals are %+v, want none", f.refusals)
+	}
+	name := filepath.Join(t.TempDir(), "token")
+	short := newFront(t, Listen{Address: "127.0.0.1:9054", Token: name})
+	for content, want := range map[string]string{
+		"":      "nothing can be changed now: the token file cannot be read: no such file or directory",
+		"short": "nothing can be changed now: the token in the token file has 5 characters, want 16 or more",
+	} {
+		if content != "" {
+			if err := os.WriteFile(name, []byte(content+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if p := short.problemOf(short.do("PUT", another, drain), 403); p.Detail != want {
+			t.Errorf("%q: %q, want %q", content, p.Detail, want)
 		}
 	}
 }

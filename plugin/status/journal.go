@@ -135,7 +135,7 @@ func (j *Journal) Events(pool string) iter.Seq[Event] {
 	j.mu.Unlock()
 	return func(yield func(Event) bool) {
 		for _, e := range events {
-			if time.Since(e.At) <= maxAge && e.concerns(pool) && !yield(e) {
+			if time.Since(e.At) <= maxAge && (pool == "" || e.Pool == pool || e.Pool == "") && !yield(e) {
 				return
 			}
 		}
@@ -152,9 +152,6 @@ func (j *Journal) Since() time.Time {
 	}
 	return j.since
 }
-
-// concerns says whether an event is of a pool, or of more than one: an override may be. Every event concerns "".
-func (e *Event) concerns(pool string) bool { return pool == "" || e.Pool == pool || e.Pool == "" }
 
 // follow begins to read after the event with an ID, or now where that is "". Not ok: what came after it is not to be
 // had any more, and it begins now.

@@ -545,8 +545,8 @@ func TestFailures(t *testing.T) {
 	open(t, ls, l)
 	for _, test := range []struct{ content, want string }{
 		{token, ""},
-		{"short", "status 127.0.0.1:0: a token of 5 characters in " + l.Token + ", want 16 or more"},
-		{"", "status 127.0.0.1:0: a token of 0 characters in " + l.Token + ", want 16 or more"},
+		{"short", "status 127.0.0.1:0: token file " + l.Token + ": the token in its first line has 5 characters, want 16 or more"},
+		{"", "status 127.0.0.1:0: token file " + l.Token + ": the token in its first line has 0 characters, want 16 or more"},
 		{token, ""},
 	} {
 		if err := os.WriteFile(l.Token, []byte(test.content), 0o600); err != nil {

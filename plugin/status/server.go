@@ -95,21 +95,25 @@ func (s *Server) handler() http.Handler {
 		problem(w, http.StatusNotFound, "there is nothing at "+strconv.Quote(r.URL.Path))
 	})
 	foreign := http.NewCrossOriginProtection()
-	foreign.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	foreign.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.refused(r, "foreign-origin")
 		problem(w, http.StatusForbidden, "a web page from elsewhere cannot change anything here")
 	}))
-	return guarded(foreign.Handler(mux))
+	return s.guarded(foreign.Handler(mux))
 }
 
 // guarded sets what browsers are told, and turns away a browser that has been led here under a name of somebody else's
 // (DNS rebinding).
-func guarded(next http.Handler) http.Handler {
+func (s *Server) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		if l := listenOf(r); !l.IsSocket() && r.TLS == nil && !isOurs(r.Host) { // with TLS the certificate is what tells
+			if r.Method == http.MethodPut || r.Method == http.MethodDelete {
+				s.refused(r, "foreign-host")
+			}
 			problem(w, http.StatusForbidden, fmt.Sprintf("host %q, want an address, localhost or the name of this host, or TLS", r.Host))
 			return
 		}

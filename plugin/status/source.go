@@ -3,6 +3,7 @@ package status
 import (
 	"errors"
 	"iter"
+	"net/http"
 	"strings"
 
 	"github.com/coredns-failover/failover/plugin/override"
@@ -24,6 +25,9 @@ type Source interface {
 	Process() Process
 	// Warnings are the failures of the server itself that last.
 	Warnings() []Warning
+
+	// Refused is told of a request for a change that is not allowed. It must not wait.
+	Refused(r Refusal)
 
 	// Overrides are those in force, the oldest first.
 	Overrides() []override.Override
@@ -63,6 +67,21 @@ func (b By) String() string {
 		s.WriteString(": " + b.Reason)
 	}
 	return s.String()
+}
+
+// Refusal is a request for a change that is not allowed.
+type Refusal struct {
+	Reason  string // one of Refusals
+	Client  string // its address; on a unix socket "@"
+	Request string // method and path
+}
+
+// Refusals are the reasons of refusals.
+var Refusals = []string{"read-only", "token-file", "no-token", "wrong-token", "foreign-host", "foreign-origin"}
+
+// refused tells the source of a request for a change that is not allowed.
+func (s *Server) refused(r *http.Request, reason string) {
+	s.source.Refused(Refusal{Reason: reason, Client: r.RemoteAddr, Request: r.Method + " " + r.URL.EscapedPath()})
 }
 
 // These are in the errors of a Source.

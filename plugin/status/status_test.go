@@ -23,7 +23,8 @@ import (
 // fake is a Source with some pools. A decision about a member with the address 192.0.2.1 would leave a pool bare, and
 // there is none with the address 192.0.2.99.
 type fake struct {
-	pools []Pool
+	refusals []Refusal
+	pools    []Pool
 
 	mu      sync.Mutex // guards all below
 	asked   Query
@@ -70,7 +71,7 @@ func (f *fake) Pools(q Query) (iter.Seq[Pool], int) {
 
 func (f *fake) PoolsOf(name string) (some []Pool) {
 	for _, p := range f.pools {
-		if p.Name == name {
+		if p.Name == name || slices.Contains(p.Names, name) {
 			some = append(some, p)
 		}
 	}
@@ -103,6 +104,12 @@ func (f *fake) warn(all ...Warning) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.warned = all
+}
+
+func (f *fake) Refused(r Refusal) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refusals = append(f.refusals, r)
 }
 
 func (f *fake) Overrides() []override.Override {

@@ -29,12 +29,73 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		s.follow(w, r)
 		return
 	}
-	events := s.journal.Events(canonical(r.URL.Query().Get("pool")))
+	pool, err := s.poolOfEvents(r.URL.Query().Get("pool"))
+	if err != nil {
+		problem(w, http.StatusNotFound, err.Error())
+		return
+	}
+	events := func(yield func(Event) bool) {
+		for e := range s.journal.Events(pool) {
+			if s.concerns(&e, pool) && !yield(e) {
+				return
+			}
+		}
+	}
 	begins := ""
 	if since := s.journal.Since(); !since.IsZero() { // asked last: it may move on, and never back
 		begins = `"since":"` + since.Format(time.RFC3339Nano) + `",`
 	}
 	list(w, "{"+begins+`"events":`, events, "}")
+}
+
+// poolOfEvents returns the first name of the pool that has a name, as events have it; "" stays that. The error says that
+// there is no such pool, now or in the journal.
+func (s *Server) poolOfEvents(name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	name = canonical(name)
+	for _, p := range s.source.PoolsOf(name) {
+		if p.Name == name || slices.Contains(p.Names, name) {
+			return p.Name, nil
+		}
+	}
+	for e := range s.journal.Events(name) {
+		if e.Pool == name {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("no pool has the name %q, and the journal has no event of such a pool", name)
+}
+
+// concerns reports whether an event is of a pool, by its first name. An override of all pools concerns those that have the
+// member. Every event concerns "".
+func (s *Server) concerns(e *Event, pool string) bool {
+	if pool == "" || e.Pool == pool {
+		return true
+	}
+	if e.Pool != "" || e.Override == nil {
+		return e.Pool == ""
+	}
+	for _, p := range s.source.PoolsOf(pool) {
+		for _, t := range p.Tiers {
+			for _, m := range t.Members {
+				if o := e.Override; o.Label != "" && strings.EqualFold(o.Label, m.Label) ||
+					o.Member != "" && (o.Member == m.Address || strings.HasPrefix(m.Address, bracketed(o.Member)+":")) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// bracketed returns an address as it stands before a port.
+func bracketed(member string) string {
+	if strings.Contains(member, ":") && !strings.HasPrefix(member, "[") {
+		return "[" + member + "]"
+	}
+	return member
 }
 
 // canonical is a name as pools have it; "" stays that.
@@ -53,6 +114,11 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusUnprocessableEntity, err.Error())
 		return
 	}
+	only, err := s.poolOfEvents(q.Get("pool"))
+	if err != nil {
+		problem(w, http.StatusNotFound, err.Error())
+		return
+	}
 	if s.streams.Add(1) > maxStreams {
 		s.streams.Add(-1)
 		problem(w, http.StatusTooManyRequests, fmt.Sprintf("more than %d follow the events", maxStreams))
@@ -63,7 +129,6 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) {
 	if last == "" {
 		last = q.Get("last")
 	}
-	only := canonical(q.Get("pool"))
 	reader, ok := s.journal.follow(last, pools)
 	defer s.journal.leave(reader)
 
@@ -129,7 +194,7 @@ func (s *Server) report(out stream, n news, only string) error {
 		}
 	}
 	for _, e := range n.events {
-		if !e.concerns(only) {
+		if !s.concerns(&e, only) {
 			continue
 		}
 		if err := out.event(e.ID, e.Kind, e); err != nil {

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/coredns-failover/failover/plugin/override"
 )
 
 // pipes is a listener without a network, so that a bubble has all there is.
@@ -162,7 +164,7 @@ func (f *follower) want(what string) {
 
 func TestStreamResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStand(t)
+		s := newStand(t, "a.example.org.", "b.example.org.")
 		more(s.Journal, 4)
 		id := s.process + "-1"
 		for _, test := range []struct {
@@ -417,4 +419,41 @@ func TestIdle(t *testing.T) {
 		}
 		s.close()
 	})
+}
+
+// The events of one pool are its own, and the overrides that concern its members.
+func TestEventsOfPool(t *testing.T) {
+	f := newFront(t, Listen{Address: "127.0.0.1:9054"})
+	f.pools[0].Names = []string{f.pools[0].Name, "alias.example.org."}
+	f.pools[0].Tiers = []Tier{{Members: []Member{{Address: "192.0.2.1:443", Label: "FRA"}, {Address: "[2001:db8::1]:443"}}}}
+	f.pools[1].Tiers = nil
+	f.Add(Event{Kind: "transition", Pool: "a.example.org.", Member: "one"})
+	f.Add(Event{Kind: "transition", Pool: "b.example.org.", Member: "two"})
+	f.Add(Event{Kind: "transition", Pool: "gone.example.org.", Member: "three"})
+	for member, o := range map[string]override.Target{
+		"four": {Member: "192.0.2.1"}, "five": {Member: "192.0.2.1:443"}, "six": {Label: "fra"}, "seven": {Member: "2001:db8::1"},
+		"eight": {Member: "192.0.2.10"}, "nine": {Label: "nyc"}, "ten": {Member: "192.0.2.1:44"},
+	} {
+		f.Add(Event{Kind: "override", Member: member, Override: &override.Override{Target: o}})
+	}
+	for name, want := range map[string]string{
+		"a.example.org": "five four one seven six", "ALIAS.example.org.": "five four one seven six", "gone.example.org": "three", "b.example.org": "two",
+	} {
+		var got []string
+		for _, e := range read[struct {
+			Since  time.Time
+			Events []Event
+		}](t, f.do("GET", "/api/v1/events?pool="+name, "")).Events {
+			got = append(got, e.Member)
+		}
+		slices.Sort(got)
+		if text := strings.Join(got, " "); text != want {
+			t.Errorf("The events of %s are %q, want %q", name, text, want)
+		}
+	}
+	const want = `no pool has the name "nosuch.", and the journal has no event of such a pool`
+	if p := f.problemOf(f.do("GET", "/api/v1/events?pool=nosuch", ""), 404); p.Detail != want {
+		t.Errorf("%q, want %q", p.Detail, want)
+	}
+	f.problemOf(f.do("GET", "/api/v1/events?pool=nosuch", "", "Accept", "text/event-stream"), 404)
 }
