@@ -144,9 +144,9 @@ func (p *livePool) start(g *generation, before *livePool, silent bool) {
 		}
 	}
 	p.status = make([]monitor.Status, p.Size())
-	manual := before != nil && before.manual
+	manual, held := before != nil && before.manual, map[int]bool(nil)
 	if before != nil {
-		p.follow(before)
+		held = p.follow(before)
 	} else if g.kept != nil {
 		known := g.kept.pools[p.id()]
 		manual = known.Manual
@@ -155,7 +155,7 @@ func (p *livePool) start(g *generation, before *livePool, silent bool) {
 	members := p.members()
 	if p.manual && !manual { // nobody has kept them out so far, unless at other sites
 		for i := range members {
-			if members[i].waiting && !p.isHeir(i) {
+			if members[i].waiting && !p.isHeir(i) && !held[i] {
 				p.let(i, time.Now())
 			}
 		}
@@ -177,8 +177,8 @@ func (p *livePool) start(g *generation, before *livePool, silent bool) {
 	p.announce(members)
 }
 
-// follow takes over from before what it knows of the members that both have.
-func (p *livePool) follow(before *livePool) {
+// follow takes over from before what it knows of the members that both have, and returns those that before holds.
+func (p *livePool) follow(before *livePool) (held map[int]bool) {
 	before.mu.Lock()
 	defer before.mu.Unlock()
 	p.began = before.began
@@ -205,14 +205,14 @@ func (p *livePool) follow(before *livePool) {
 			p.setJoined(i, time.Now())
 		}
 	}
-	p.followReturns(before, index)
+	held = p.followReturns(before, index)
 	for _, j := range before.last {
 		if i, ok := follower[j]; ok {
 			p.last = append(p.last, i)
 		}
 	}
 	if before.more == nil {
-		return
+		return held
 	}
 	if per := len(before.probes); before.more.agreed != nil {
 		for i := range p.Size() {
@@ -228,21 +228,27 @@ func (p *livePool) follow(before *livePool) {
 			}
 		}
 	}
+	return held
 }
 
 // followReturns takes over the returns of members that are held, where the checks of before saw them and those of p did
-// not. A reload with another probe would end each hold, and let members back that wait for the operator.
-func (p *livePool) followReturns(before *livePool, index map[netip.AddrPort]int) {
+// not. A reload with another probe would end each hold, and let members back that wait for the operator. It returns the
+// members that before holds.
+func (p *livePool) followReturns(before *livePool, index map[netip.AddrPort]int) (held map[int]bool) {
 	same, states := p.asksTheSame(before.inquiry), []memberState(nil)
-	if !same && before.checks != nil {
+	if before.checks != nil && (!same || p.manual != before.manual) {
 		states = before.membersUnder(nil) // an override hides a hold, and does not end it
 	}
+	held = make(map[int]bool)
 	for i := range p.Size() {
 		j, ok := index[p.dialled(i)]
 		if !ok {
 			continue
 		}
-		if states != nil {
+		if states != nil && states[j].kept() {
+			held[i] = true
+		}
+		if states != nil && !same {
 			if at := states[j].carried(p.manual && before.manual); at != nil {
 				p.recoveredAt(i, *at)
 			}
@@ -252,6 +258,7 @@ func (p *livePool) followReturns(before *livePool, index map[netip.AddrPort]int)
 			}
 		}
 	}
+	return held
 }
 
 // recoveredAt notes a return that the checks do not know of.

@@ -151,6 +151,31 @@ func TestReturnOrderOfOverlay(t *testing.T) {
 	}
 }
 
+// TestReturnOrderOfAnotherRule changes the rule with a reload: a member that is held stays so.
+func TestReturnOrderOfAnotherRule(t *testing.T) {
+	for _, tc := range []struct{ before, after, series string }{
+		{"hold 20h", "failback manual", ""},
+		{"hold 20h", "failback manual", "other"},
+		{"failback manual", "hold 20h", ""},
+		{"failback manual", "hold 20h", "other"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			g, f := w.begin(t, sites3+tc.before+"\n}")
+			w.set("down", "192.0.2.1", "192.0.2.2", "192.0.2.3")
+			time.Sleep(wayDown)
+			w.set("", "192.0.2.2")
+			time.Sleep(wayUp)
+			w.set("", "192.0.2.1")
+			expect(t, "fra returned later", after(t, f, wayUp), "2")
+			w.series = tc.series
+			_, f = reloaded(t, w, g, sites3+tc.after+"\n}")
+			expect(t, fmt.Sprintf("%+v", tc), now(t, f), "2")
+			expect(t, fmt.Sprintf("%+v, later", tc), after(t, f, time.Minute), "2")
+		})
+	}
+}
+
 // modelMember is a member as the manual page describes it.
 type modelMember struct {
 	tier                  int

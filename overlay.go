@@ -240,6 +240,9 @@ func (o *overlay) follow() []*found {
 			}
 			ours = o.find(addr)
 			ours.letBack, ours.began = theirs.letBack, theirs.began
+			if o.manual && !o.before.manual && theirs.checks != nil && !o.before.member(theirs).kept() {
+				ours.letBack = time.Now() // it was not held so far
+			}
 			if theirs.agreed != nil {
 				ours.agreed = o.inherit(&o.before.inquiry, theirs.agreed)
 			}

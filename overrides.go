@@ -352,6 +352,9 @@ func (r *registry) clear(t override.Target, by status.By, how status.How) (statu
 	}
 	if waits {
 		r.letBack(resolved, false)
+		if o == nil {
+			r.events.overridden(status.Event{Change: "released", Override: &override.Override{Target: resolved}, By: by.Author, Why: by.Reason})
+		}
 	}
 	r.redecide(before, after, "an override is cleared"+by.String())
 	return outcome, nil

@@ -126,7 +126,9 @@ func (p *printer) event(e *status.Event) {
 			if e.Why != "" {
 				p.printf(": %s", e.Why)
 			}
-			p.printf("; it was %s, set %s", o.String(), p.at(o.Since))
+			if e.Change != "released" {
+				p.printf("; it was %s, set %s", o.String(), p.at(o.Since))
+			}
 		}
 		if e.Answer != "" {
 			p.printf("; %s", strings.TrimSpace(pool+" now answering "+e.Answer))

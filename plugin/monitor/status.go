@@ -99,7 +99,7 @@ type State struct {
 	// Said is the reason in words where others have decided, and this monitor has not; "": it has.
 	Said string
 
-	// Returned is the time at which the first of several sites saw the target come back. It is zero if there is one site.
+	// Returned is the time at which the target came back, as most of several sites have it. It is zero if there is one site.
 	Returned time.Time
 
 	// Soonest is how soon the status could change, counted from the latest result. An unknown target
