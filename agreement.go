@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/quorum"
 	"github.com/coredns-failover/failover/plugin/share"
@@ -12,7 +13,7 @@ import (
 
 // agreement is what the voters have come to for one check of a pool. The zero value is nothing yet.
 type agreement struct {
-	status   monitor.Status
+	status   health.Status
 	since    time.Time
 	back     bool      // see [monitor.State]
 	returned time.Time // when the target came back, by the clock of this site, or of those that it was taken over from
@@ -37,7 +38,7 @@ const (
 )
 
 // set is a status that is another than before.
-func (m *agreement) set(status monitor.Status, since time.Time, back bool) {
+func (m *agreement) set(status health.Status, since time.Time, back bool) {
 	m.status, m.since, m.back, m.returned, m.kept, m.heirOf = status, since, back, since, back, nil
 }
 
@@ -58,7 +59,7 @@ func (q *inquiry) key(i int, member netip.AddrPort) share.Key {
 
 // agree puts in the place of the states of a member what all voters come to. memory is what they came to last, one for
 // each state.
-func (q *inquiry) agree(b ballot, by *monitor.Monitor, member netip.AddrPort, states []monitor.State, memory []agreement, now time.Time) {
+func (q *inquiry) agree(b ballot, by *monitor.Monitor, member netip.AddrPort, states []health.State, memory []agreement, now time.Time) {
 	for i := range states {
 		k, m := q.key(i, member), &memory[i]
 		m.ours = q.vote(b, by, k, &states[i])
@@ -109,30 +110,30 @@ func (q *inquiry) inherit(before *inquiry, agreed []agreement) []agreement {
 }
 
 // vote is that of this site. Where others here ask the same with other settings, it is the same for all of them.
-func (q *inquiry) vote(b ballot, by *monitor.Monitor, k share.Key, s *monitor.State) quorum.Vote {
+func (q *inquiry) vote(b ballot, by *monitor.Monitor, k share.Key, s *health.State) quorum.Vote {
 	v := quorum.Vote{Voter: b.Site(), Status: s.Status}
 	if believed, ok := by.Believed(k.Question, k.Target); ok {
 		v.Status = believed.Status
 	}
-	if s.Status != monitor.Unknown && s.Status == v.Status {
+	if s.Status != health.Unknown && s.Status == v.Status {
 		v.Why = s.Why(&q.settings)
 	}
 	return v
 }
 
 // decide makes one state of our own and the votes of others.
-func (q *inquiry) decide(s *monitor.State, m *agreement, others []quorum.Vote, now time.Time) {
+func (q *inquiry) decide(s *health.State, m *agreement, others []quorum.Vote, now time.Time) {
 	if len(others) == 0 || q.quorum == quorum.Own {
 		if !m.met.IsZero() {
 			m.company, m.met = alone, time.Time{}
 		}
 		switch { // what was agreed does not go with those who agreed
-		case q.quorum == quorum.Own, m.status == monitor.Unknown, s.Status == monitor.Unknown, m.company == never && s.Since.After(m.since):
-			m.set(s.Status, s.Since, s.Back)
+		case q.quorum == quorum.Own, m.status == health.Unknown, s.Status == health.Unknown, m.company == never && s.Since.After(m.since):
+			m.set(s.Status, s.Since, s.Recovered)
 		case m.status != s.Status:
-			m.set(s.Status, now, m.status == monitor.Down)
+			m.set(s.Status, now, m.status == health.Down)
 		}
-		s.Since, s.Back = m.since, m.back
+		s.Since, s.Recovered = m.since, m.back
 		m.ours.Returned = m.returned
 		if m.back {
 			s.Returned = m.returned
@@ -140,16 +141,16 @@ func (q *inquiry) decide(s *monitor.State, m *agreement, others []quorum.Vote, n
 		return
 	}
 	votes := others
-	if m.ours.Status != monitor.Unknown {
+	if m.ours.Status != health.Unknown {
 		votes = append(slices.Clip(others), m.ours)
 	}
 	d := q.quorum.Decide(votes)
 	switch {
 	case m.status == d.Status:
-	case m.status == monitor.Unknown && s.Status == d.Status:
-		m.set(s.Status, s.Since, s.Back)
+	case m.status == health.Unknown && s.Status == d.Status:
+		m.set(s.Status, s.Since, s.Recovered)
 	default:
-		m.set(d.Status, now, m.status == monitor.Down)
+		m.set(d.Status, now, m.status == health.Down)
 	}
 	if m.met.IsZero() {
 		m.met = now
@@ -157,11 +158,11 @@ func (q *inquiry) decide(s *monitor.State, m *agreement, others []quorum.Vote, n
 	if now.Sub(m.met) >= meeting {
 		m.company = among
 	}
-	if m.status == monitor.Up {
+	if m.status == health.Up {
 		m.keep(others, now)
 	}
-	s.Soonest = q.soonest(s, &d, m.ours, others)
-	s.Status, s.Since, s.Back, s.Said = m.status, m.since, m.back, d.String()
+	s.EarliestChange = q.soonest(s, &d, m.ours, others)
+	s.Status, s.Since, s.Recovered, s.Reason = m.status, m.since, m.back, d.String()
 	if m.ours.Returned = m.returned; m.back {
 		s.Returned = agreedReturn(m.returned, others)
 	}
@@ -173,7 +174,7 @@ func (q *inquiry) decide(s *monitor.State, m *agreement, others []quorum.Vote, n
 func agreedReturn(ours time.Time, others []quorum.Vote) time.Time {
 	times := make([]time.Time, 0, len(others)+1)
 	for _, v := range others {
-		if v.Status == monitor.Up && v.Kept && !v.Returned.IsZero() {
+		if v.Status == health.Up && v.Kept && !v.Returned.IsZero() {
 			times = append(times, v.Returned)
 		}
 	}
@@ -194,9 +195,9 @@ func (m *agreement) keep(others []quorum.Vote, now time.Time) {
 	var keepers, released []string
 	for _, v := range others {
 		switch {
-		case v.Status == monitor.Up && v.Kept:
+		case v.Status == health.Up && v.Kept:
 			keepers = append(keepers, v.Voter)
-		case v.Status == monitor.Up:
+		case v.Status == health.Up:
 			released = append(released, v.Voter)
 		}
 	}
@@ -216,11 +217,11 @@ func (m *agreement) keep(others []quorum.Vote, now time.Time) {
 	}
 	switch {
 	case m.kept && keep < not:
-		m.set(monitor.Up, m.since, false)
+		m.set(health.Up, m.since, false)
 	case m.kept && m.heirOf != nil: // of all who have kept it out since
 		m.heirOf = slices.Compact(slices.Sorted(slices.Values(slices.Concat(m.heirOf, keepers))))
 	case !m.kept && keep > not:
-		m.set(monitor.Up, now, true)
+		m.set(health.Up, now, true)
 		m.heirOf = keepers
 		if at := agreedReturn(time.Time{}, others); !at.IsZero() {
 			m.returned = at
@@ -231,14 +232,14 @@ func (m *agreement) keep(others []quorum.Vote, now time.Time) {
 // soonest is how soon so many votes could have changed that the decision does. What it takes another site from its last
 // probe on is what it takes this one, as a rule: its Corefile is the same. The votes of those who are of another mind already cannot
 // bring it about.
-func (q *inquiry) soonest(s *monitor.State, d *quorum.Decision, ours quorum.Vote, others []quorum.Vote) time.Duration {
+func (q *inquiry) soonest(s *health.State, d *quorum.Decision, ours quorum.Vote, others []quorum.Vote) time.Duration {
 	var times []time.Duration
 	if ours.Status == d.Status {
-		times = append(times, s.Soonest)
+		times = append(times, s.EarliestChange)
 	}
 	for _, v := range others {
 		if v.Status == d.Status {
-			times = append(times, q.settings.Soonest(d.Status))
+			times = append(times, q.settings.EarliestChange(d.Status))
 		}
 	}
 	slices.Sort(times)

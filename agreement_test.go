@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/quorum"
 	"github.com/coredns-failover/failover/plugin/share"
@@ -50,7 +50,7 @@ func (a *abroad) say(addr, votes string) {
 	for word := range strings.FieldsSeq(votes) {
 		site, said, _ := strings.Cut(word, "=")
 		said, minute, _ := strings.Cut(said, "@")
-		v := quorum.Vote{Voter: site, Status: map[string]monitor.Status{"up": monitor.Up, "back": monitor.Up, "down": monitor.Down}[said], Kept: said == "back"}
+		v := quorum.Vote{Voter: site, Status: map[string]health.Status{"up": health.Up, "back": health.Up, "down": health.Down}[said], Kept: said == "back"}
 		if said == "down" {
 			v.Why = "timeout"
 		}
@@ -87,7 +87,7 @@ func (a *abroad) Site() string { return "fra" }
 func (a *abroad) Cast(k share.Key, v quorum.Vote) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.cast[k] = v; v.Status == monitor.Unknown {
+	if a.cast[k] = v; v.Status == health.Unknown {
 		delete(a.cast, k)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/probe"
 	"github.com/coredns-failover/failover/plugin/quorum"
@@ -51,7 +51,7 @@ type config struct {
 	probes   []property
 	specs    []probe.Spec // of probes
 	require  int          // how many of these have to pass; 0: all
-	settings monitor.Settings
+	settings health.Settings
 	startup  time.Duration
 	manual   bool               // failback
 	quorum   quorum.Rule        // how many sites have to see a member up
@@ -80,7 +80,7 @@ func defaults() config {
 			MinTTL:   5 * time.Second,
 			MaxTTL:   time.Minute,
 		},
-		settings: monitor.Settings{
+		settings: health.Settings{
 			Interval: 5 * time.Second,
 			Recheck:  time.Second,
 			Timeout:  2 * time.Second,
@@ -559,7 +559,7 @@ func (c *config) fall(p property) (err error) {
 	if c.settings.Fall, err = p.count(p.args[0], maxCount); err != nil || len(p.args) == 1 {
 		return err
 	}
-	if c.settings.Window, err = p.count(p.args[1], monitor.MaxWindow); err != nil {
+	if c.settings.Window, err = p.count(p.args[1], health.MaxWindow); err != nil {
 		return err
 	}
 	if c.settings.Window < c.settings.Fall {

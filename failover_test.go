@@ -47,11 +47,11 @@ func serving(t testing.TB, directives string, next plugin.Handler, keys ...strin
 
 // turn gives each member a status, + up or - down, and answers by it from now on.
 func turn(p *livePool, statuses string, last ...int) {
-	health := make([]pool.Health, len(statuses))
+	memberHealth := make([]pool.Health, len(statuses))
 	for i, s := range statuses {
-		health[i] = pool.Health{Up: s == '+', Next: soon}
+		memberHealth[i] = pool.Health{Up: s == '+', Next: soon}
 	}
-	p.now.Store(newSnapshot(p, p.Choose(health, last)))
+	p.now.Store(newSnapshot(p, p.Choose(memberHealth, last)))
 }
 
 // turnFirst is turn of the first pool.

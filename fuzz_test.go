@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
 
@@ -271,11 +272,11 @@ func FuzzServeDNS(f *testing.F) {
 		block := blocks[int(statuses>>13)%len(blocks)]
 		block.zonesBelow, block.soasBelow = does&1 == 0, does&1 == 0
 		for _, p := range block.generation.pools {
-			health := make([]pool.Health, p.Size())
-			for i := range health {
-				health[i] = pool.Health{Up: statuses>>i&1 == 1, Next: soon}
+			memberHealth := make([]pool.Health, p.Size())
+			for i := range memberHealth {
+				memberHealth[i] = pool.Health{Up: statuses>>i&1 == 1, Next: soon}
 			}
-			p.now.Store(newSnapshot(p, p.Choose(health, nil)))
+			p.now.Store(newSnapshot(p, p.Choose(memberHealth, nil)))
 		}
 		var before [][]dns.RR
 		for _, p := range block.generation.pools {
@@ -438,7 +439,7 @@ func FuzzOverlay(f *testing.F) {
 		for i, rr := range slices.Concat(m.Answer, m.Extra) {
 			if addr, ok := addressOf(rr); ok && i%3 > 0 {
 				known[addr] = &found{overlay: o, addr: addr}
-				known[addr].belief.Store(&belief{status: monitor.Status(seed >> 8 >> (i % 4) & 1 * 2), soonest: soon})
+				known[addr].belief.Store(&belief{status: health.Status(seed >> 8 >> (i % 4) & 1 * 2), soonest: soon})
 			}
 		}
 		o.known.Store(&known)
@@ -551,7 +552,7 @@ func FuzzState(f *testing.F) {
 			}
 		}
 		for key, s := range k.statuses {
-			if s.Status != monitor.Up && s.Status != monitor.Down {
+			if s.Status != health.Up && s.Status != health.Down {
 				t.Errorf("%v is %s", key, s.Status)
 			}
 		}

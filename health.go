@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
@@ -34,7 +35,7 @@ type livePool struct {
 
 	mu      sync.Mutex       // guards the rest, among writers
 	checks  []*monitor.Check // len(probes) of each member; nil before start and after stop
-	status  []monitor.Status // of each member, as last made known
+	status  []health.Status  // of each member, as last made known
 	follows *following       // while silent; nil: nothing
 	last    []int            // the members used before a fallback
 	more    *poolMemory      // nil: nothing
@@ -108,8 +109,8 @@ func (p *livePool) init(c *config, home *block, like *livePool) {
 }
 
 // Choose is [pool.Pool.Choose] for the pool's members.
-func (p *livePool) Choose(health []pool.Health, last []int) pool.Choice {
-	return p.whole().Choose(health, last)
+func (p *livePool) Choose(memberHealth []pool.Health, last []int) pool.Choice {
+	return p.whole().Choose(memberHealth, last)
 }
 
 // whole is the pool with its members.
@@ -143,7 +144,7 @@ func (p *livePool) start(g *generation, before *livePool, silent bool) {
 			p.checks = p.acquire(p.checks, g.monitor, netip.AddrPortFrom(member.Addr, member.Port), p)
 		}
 	}
-	p.status = make([]monitor.Status, p.Size())
+	p.status = make([]health.Status, p.Size())
 	manual, held := before != nil && before.manual, map[int]bool(nil)
 	if before != nil {
 		held = p.follow(before)
@@ -328,7 +329,7 @@ func (p *livePool) speak() {
 			if f.same {
 				p.status[i] = f.before.status[j]
 			}
-			if f.before.saidDown(j) && p.status[i] == monitor.Unknown {
+			if f.before.saidDown(j) && p.status[i] == health.Unknown {
 				p.setSaidDown(i)
 			}
 		}
@@ -392,18 +393,18 @@ func (p *livePool) change(cause string) {
 
 // publish chooses, stores the answers and sees to it that they are made anew when a hold ends.
 func (p *livePool) publish(members []memberState) {
-	health := make([]pool.Health, len(members))
+	memberHealth := make([]pool.Health, len(members))
 	var soonest time.Duration
 	for i, s := range members {
-		health[i] = s.health()
-		if p.more != nil && s.probed == monitor.Down {
+		memberHealth[i] = s.health()
+		if p.more != nil && s.probed == health.Down {
 			delete(p.more.recovered, i) // the checks see its next return
 		}
 		if s.held > 0 && !s.waiting && (soonest == 0 || s.held < soonest) {
 			soonest = s.held
 		}
 	}
-	choice := p.Choose(health, p.last)
+	choice := p.Choose(memberHealth, p.last)
 	p.unwell = choice.Tier != 0 || slices.ContainsFunc(members, memberState.unwell)
 	if choice.Tier != pool.InFallback {
 		p.remember(choice.Used, members)
@@ -419,7 +420,7 @@ func (p *livePool) publish(members []memberState) {
 	if soonest > 0 {
 		p.wake(soonest)
 	}
-	if !p.settled.Load() && !slices.ContainsFunc(members, func(s memberState) bool { return s.status == monitor.Unknown }) {
+	if !p.settled.Load() && !slices.ContainsFunc(members, func(s memberState) bool { return s.status == health.Unknown }) {
 		p.settled.Store(true)
 		p.home.generation.settled(p.startup)
 	}
@@ -430,7 +431,7 @@ func (p *livePool) publish(members []memberState) {
 func (p *livePool) remember(used []int, members []memberState) {
 	up := make([]int, 0, len(used))
 	for _, i := range used {
-		if members[i].probed == monitor.Up {
+		if members[i].probed == health.Up {
 			up = append(up, i)
 		}
 	}
@@ -499,8 +500,8 @@ func (p *livePool) announce(members []memberState) (news, said bool) {
 
 // isFirstUp reports whether a transition is the first result of a member, and this result is up. It is not if the
 // operator has decided so, or if the log says that the member is down.
-func isFirstUp(from monitor.Status, s *memberState, saidDown bool) bool {
-	return from == monitor.Unknown && s.status == monitor.Up && s.override == nil && !saidDown
+func isFirstUp(from health.Status, s *memberState, saidDown bool) bool {
+	return from == health.Unknown && s.status == health.Up && s.override == nil && !saidDown
 }
 
 // joined returns when a reload added a member. ok is false if the member was there from the beginning of the pool.
@@ -523,7 +524,7 @@ func (p *livePool) setJoined(i int, at time.Time) {
 
 // saidDown reports whether the last line of the log about a member says that it is down.
 func (p *livePool) saidDown(i int) bool {
-	return p.status[i] == monitor.Down || p.more != nil && p.more.saidDown[i]
+	return p.status[i] == health.Down || p.more != nil && p.more.saidDown[i]
 }
 
 // setSaidDown notes that the last line of the log about a member says that it is down.
@@ -548,7 +549,7 @@ func (p *livePool) members() []memberState { return p.membersUnder(process.overr
 
 // membersUnder is members where the operator has decided so.
 func (p *livePool) membersUnder(decided *override.Table) []memberState {
-	states := make([]monitor.State, len(p.checks))
+	states := make([]health.State, len(p.checks))
 	p.home.generation.monitor.States(p.checks, states)
 	now := time.Now()
 	per := len(p.probes)

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/probe"
@@ -235,7 +236,7 @@ func TestHold(t *testing.T) {
 			time.Sleep(time.Second)
 			synctest.Wait()
 			p.mu.Lock()
-			if p.status[0] == monitor.Up {
+			if p.status[0] == health.Up {
 				at = p.members()[0].since(p)
 			}
 			p.mu.Unlock()
@@ -398,46 +399,46 @@ func TestRequire(t *testing.T) {
 }
 
 func TestCombine(t *testing.T) {
-	const up, down, unknown = monitor.Up, monitor.Down, monitor.Unknown
-	type s = monitor.State
+	const up, down, unknown = health.Up, health.Down, health.Unknown
+	type s = health.State
 	start := time.Unix(1_000_000_000, 0)
 	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
 	tests := []struct {
 		name    string
 		states  []s
-		status  monitor.Status
+		status  health.Status
 		soonest time.Duration
 		held    time.Duration // at second 20, with a hold of 15 seconds
 		require int
 	}{
-		{"one up", []s{{Status: up, Soonest: 7}}, up, 7, 0, 0},
-		{"one down", []s{{Status: down, Soonest: 4}}, down, 4, 0, 0},
-		{"one unknown", []s{{Status: unknown, Soonest: 3}}, unknown, 3, 0, 0},
-		{"all up: the first to fail", []s{{Status: up, Soonest: 7}, {Status: up, Soonest: 2}, {Status: up, Soonest: 5}}, up, 2, 0, 0},
-		{"one down: it has to come up", []s{{Status: up, Soonest: 1}, {Status: down, Soonest: 4}, {Status: up, Soonest: 2}}, down, 4, 0, 0},
-		{"two down: both have to come up", []s{{Status: down, Soonest: 4}, {Status: up, Soonest: 1}, {Status: down, Soonest: 6}}, down, 6, 0, 0},
-		{"two down, the other way round", []s{{Status: down, Soonest: 6}, {Status: down, Soonest: 4}}, down, 6, 0, 0},
-		{"down goes before unknown", []s{{Status: unknown, Soonest: 1}, {Status: down, Soonest: 4}}, down, 4, 0, 0},
-		{"unknown goes before up", []s{{Status: up, Soonest: 7}, {Status: unknown, Soonest: 3}}, unknown, 3, 0, 0},
-		{"unknown, but one that is up fails sooner", []s{{Status: up, Soonest: 1}, {Status: unknown, Soonest: 3}}, unknown, 1, 0, 0},
-		{"unknown, but one that is up fails sooner, the other way round", []s{{Status: unknown, Soonest: 3}, {Status: up, Soonest: 1}}, unknown, 1, 0, 0},
-		{"back", []s{{Status: up, Soonest: 7, Back: true, Since: at(15)}}, up, 7, 10 * time.Second, 0},
-		{"back for long", []s{{Status: up, Soonest: 7, Back: true, Since: at(1)}}, up, 7, 0, 0},
-		{"first seen up", []s{{Status: up, Soonest: 7, Since: at(15)}}, up, 7, 0, 0},
-		{"the latest counts", []s{{Status: up, Soonest: 7, Back: true, Since: at(1)}, {Status: up, Soonest: 7, Back: true, Since: at(15)}}, up, 7, 10 * time.Second, 0},
-		{"the latest counts, the other way round", []s{{Status: up, Soonest: 7, Back: true, Since: at(15)}, {Status: up, Soonest: 7, Back: true, Since: at(1)}}, up, 7, 10 * time.Second, 0},
-		{"a member that is down is not held", []s{{Status: up, Soonest: 7, Back: true, Since: at(15)}, {Status: down, Soonest: 4}}, down, 4, 0, 0},
-		{"any of one up", []s{{Status: up, Soonest: 7}, {Status: down, Soonest: 1}}, up, 7, 0, 1},
-		{"any of two up: both have to fail", []s{{Status: up, Soonest: 7}, {Status: up, Soonest: 2}, {Status: down, Soonest: 1}}, up, 7, 0, 1},
-		{"any of none up", []s{{Status: down, Soonest: 7}, {Status: down, Soonest: 2}}, down, 2, 0, 1},
-		{"any, while one may come up", []s{{Status: down, Soonest: 7}, {Status: unknown, Soonest: 3}}, unknown, 3, 0, 1},
-		{"any, and one up is enough", []s{{Status: unknown, Soonest: 1}, {Status: up, Soonest: 7}}, up, 7, 0, 1},
-		{"two of three up: one has to fail", []s{{Status: up, Soonest: 7}, {Status: up, Soonest: 6}, {Status: down, Soonest: 1}}, up, 6, 0, 2},
-		{"three of three up where two are enough: two have to fail", []s{{Status: up, Soonest: 7}, {Status: up, Soonest: 6}, {Status: up, Soonest: 1}}, up, 6, 0, 2},
-		{"one of three up where it takes two", []s{{Status: up, Soonest: 1}, {Status: down, Soonest: 6}, {Status: down, Soonest: 5}}, down, 5, 0, 2},
-		{"none of three up where it takes two", []s{{Status: down, Soonest: 1}, {Status: down, Soonest: 6}, {Status: down, Soonest: 5}}, down, 5, 0, 2},
-		{"one more that comes back is not waited for", []s{{Status: up, Soonest: 7, Since: at(1)}, {Status: up, Soonest: 7, Back: true, Since: at(15)}}, up, 7, 0, 1},
-		{"the one that is enough came back", []s{{Status: down, Soonest: 1}, {Status: up, Soonest: 7, Back: true, Since: at(15)}}, up, 7, 10 * time.Second, 1},
+		{"one up", []s{{Status: up, EarliestChange: 7}}, up, 7, 0, 0},
+		{"one down", []s{{Status: down, EarliestChange: 4}}, down, 4, 0, 0},
+		{"one unknown", []s{{Status: unknown, EarliestChange: 3}}, unknown, 3, 0, 0},
+		{"all up: the first to fail", []s{{Status: up, EarliestChange: 7}, {Status: up, EarliestChange: 2}, {Status: up, EarliestChange: 5}}, up, 2, 0, 0},
+		{"one down: it has to come up", []s{{Status: up, EarliestChange: 1}, {Status: down, EarliestChange: 4}, {Status: up, EarliestChange: 2}}, down, 4, 0, 0},
+		{"two down: both have to come up", []s{{Status: down, EarliestChange: 4}, {Status: up, EarliestChange: 1}, {Status: down, EarliestChange: 6}}, down, 6, 0, 0},
+		{"two down, the other way round", []s{{Status: down, EarliestChange: 6}, {Status: down, EarliestChange: 4}}, down, 6, 0, 0},
+		{"down goes before unknown", []s{{Status: unknown, EarliestChange: 1}, {Status: down, EarliestChange: 4}}, down, 4, 0, 0},
+		{"unknown goes before up", []s{{Status: up, EarliestChange: 7}, {Status: unknown, EarliestChange: 3}}, unknown, 3, 0, 0},
+		{"unknown, but one that is up fails sooner", []s{{Status: up, EarliestChange: 1}, {Status: unknown, EarliestChange: 3}}, unknown, 1, 0, 0},
+		{"unknown, but one that is up fails sooner, the other way round", []s{{Status: unknown, EarliestChange: 3}, {Status: up, EarliestChange: 1}}, unknown, 1, 0, 0},
+		{"back", []s{{Status: up, EarliestChange: 7, Recovered: true, Since: at(15)}}, up, 7, 10 * time.Second, 0},
+		{"back for long", []s{{Status: up, EarliestChange: 7, Recovered: true, Since: at(1)}}, up, 7, 0, 0},
+		{"first seen up", []s{{Status: up, EarliestChange: 7, Since: at(15)}}, up, 7, 0, 0},
+		{"the latest counts", []s{{Status: up, EarliestChange: 7, Recovered: true, Since: at(1)}, {Status: up, EarliestChange: 7, Recovered: true, Since: at(15)}}, up, 7, 10 * time.Second, 0},
+		{"the latest counts, the other way round", []s{{Status: up, EarliestChange: 7, Recovered: true, Since: at(15)}, {Status: up, EarliestChange: 7, Recovered: true, Since: at(1)}}, up, 7, 10 * time.Second, 0},
+		{"a member that is down is not held", []s{{Status: up, EarliestChange: 7, Recovered: true, Since: at(15)}, {Status: down, EarliestChange: 4}}, down, 4, 0, 0},
+		{"any of one up", []s{{Status: up, EarliestChange: 7}, {Status: down, EarliestChange: 1}}, up, 7, 0, 1},
+		{"any of two up: both have to fail", []s{{Status: up, EarliestChange: 7}, {Status: up, EarliestChange: 2}, {Status: down, EarliestChange: 1}}, up, 7, 0, 1},
+		{"any of none up", []s{{Status: down, EarliestChange: 7}, {Status: down, EarliestChange: 2}}, down, 2, 0, 1},
+		{"any, while one may come up", []s{{Status: down, EarliestChange: 7}, {Status: unknown, EarliestChange: 3}}, unknown, 3, 0, 1},
+		{"any, and one up is enough", []s{{Status: unknown, EarliestChange: 1}, {Status: up, EarliestChange: 7}}, up, 7, 0, 1},
+		{"two of three up: one has to fail", []s{{Status: up, EarliestChange: 7}, {Status: up, EarliestChange: 6}, {Status: down, EarliestChange: 1}}, up, 6, 0, 2},
+		{"three of three up where two are enough: two have to fail", []s{{Status: up, EarliestChange: 7}, {Status: up, EarliestChange: 6}, {Status: up, EarliestChange: 1}}, up, 6, 0, 2},
+		{"one of three up where it takes two", []s{{Status: up, EarliestChange: 1}, {Status: down, EarliestChange: 6}, {Status: down, EarliestChange: 5}}, down, 5, 0, 2},
+		{"none of three up where it takes two", []s{{Status: down, EarliestChange: 1}, {Status: down, EarliestChange: 6}, {Status: down, EarliestChange: 5}}, down, 5, 0, 2},
+		{"one more that comes back is not waited for", []s{{Status: up, EarliestChange: 7, Since: at(1)}, {Status: up, EarliestChange: 7, Recovered: true, Since: at(15)}}, up, 7, 0, 1},
+		{"the one that is enough came back", []s{{Status: down, EarliestChange: 1}, {Status: up, EarliestChange: 7, Recovered: true, Since: at(15)}}, up, 7, 10 * time.Second, 1},
 	}
 	for _, tc := range tests {
 		p := &livePool{terms: &terms{Pool: pool.Pool{Hold: 15 * time.Second}}, inquiry: new(inquiry)}
@@ -607,7 +608,7 @@ func TestStorm(t *testing.T) {
 			var up []netip.Addr
 			p.mu.Lock()
 			for i, m := range p.members() {
-				if m.status != monitor.Down && m.held == 0 {
+				if m.status != health.Down && m.held == 0 {
 					up = append(up, p.Member(i).Addr)
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
@@ -17,7 +18,7 @@ import (
 type inquiry struct {
 	probes   []probe.Spec
 	require  int // how many of them have to pass; 0: all
-	settings monitor.Settings
+	settings health.Settings
 	quorum   quorum.Rule
 }
 
@@ -46,7 +47,7 @@ func (q *inquiry) why(s *memberState, hold time.Duration) string {
 // whyProbed is the reason for the status that its probes give a member.
 func (q *inquiry) whyProbed(s *memberState, hold time.Duration) string {
 	why := s.deciding.Why(&q.settings)
-	if len(q.probes) > 1 && (s.probed == monitor.Down || q.need() < len(q.probes)) { // else to come up takes all of them
+	if len(q.probes) > 1 && (s.probed == health.Down || q.need() < len(q.probes)) { // else to come up takes all of them
 		why = q.probes[s.probe].Word + ": " + why
 	}
 	switch {
@@ -68,16 +69,16 @@ func (q *inquiry) need() int {
 
 // memberState is what the checks of one member come to.
 type memberState struct {
-	status   monitor.Status
+	status   health.Status
 	held     time.Duration // still to go
 	soonest  time.Duration // that status could change
 	probe    int           // whose check decided
-	deciding *monitor.State
+	deciding *health.State
 	back     bool               // it is up, and was down before
 	cameBack time.Time          // when
 	returned time.Time          // when it came back, as all sites have it: the order of the members that are held
 	until    time.Time          // the end of the hold
-	probed   monitor.Status     // what the checks come to, whatever the operator says
+	probed   health.Status      // what the checks come to, whatever the operator says
 	drained  bool               // the operator has taken it out
 	waiting  bool               // it is held until the operator lets it back
 	override *override.Override // nil: there is none
@@ -85,18 +86,18 @@ type memberState struct {
 
 // combine makes one status of a member's checks, of which so many have to be up: it is down as soon as too many of
 // them are down for that. One that came back is held for so long.
-func combine(states []monitor.State, need int, hold time.Duration, now time.Time) memberState {
-	up, down := having(states, monitor.Up), having(states, monitor.Down)
+func combine(states []health.State, need int, hold time.Duration, now time.Time) memberState {
+	up, down := having(states, health.Up), having(states, health.Down)
 	var m memberState
 	switch most := len(states) - need; {
 	case len(down) > most:
-		m.status, m.probe = monitor.Down, down[most]
+		m.status, m.probe = health.Down, down[most]
 		m.soonest = nth(states, down, len(down)-most) // so many have to come up
 	case len(up) >= need:
-		m.status, m.probe = monitor.Up, up[need-1]
+		m.status, m.probe = health.Up, up[need-1]
 		m.soonest = nth(states, up, len(up)-need+1) // so many have to go down
 		for _, i := range up[:need] {               // the last of them is the latest
-			if states[i].Back {
+			if states[i].Recovered {
 				m.returns(states[i].Since, hold, now)
 				if at := states[i].Returned; !at.IsZero() {
 					m.returned = at
@@ -104,8 +105,8 @@ func combine(states []monitor.State, need int, hold time.Duration, now time.Time
 			}
 		}
 	default:
-		m.probe = having(states, monitor.Unknown)[0]
-		m.soonest = slices.MinFunc(states, func(a, b monitor.State) int { return cmp.Compare(a.Soonest, b.Soonest) }).Soonest
+		m.probe = having(states, health.Unknown)[0]
+		m.soonest = slices.MinFunc(states, func(a, b health.State) int { return cmp.Compare(a.EarliestChange, b.EarliestChange) }).EarliestChange
 	}
 	m.deciding = &states[m.probe]
 	m.probed = m.status
@@ -122,9 +123,9 @@ func (m *memberState) returns(at time.Time, hold time.Duration, now time.Time) {
 // that the member was down then: it comes back with its first pass.
 func (m *memberState) recover(at time.Time, hold time.Duration, now time.Time) {
 	switch {
-	case m.back || m.probed == monitor.Down:
+	case m.back || m.probed == health.Down:
 		return
-	case at.IsZero() && m.probed == monitor.Up:
+	case at.IsZero() && m.probed == health.Up:
 		at = m.deciding.Since
 	case at.IsZero():
 		at = now
@@ -149,7 +150,7 @@ func (m *memberState) carried(wasDown bool) *time.Time {
 	switch {
 	case m.kept():
 		return &m.cameBack
-	case wasDown && m.probed == monitor.Down:
+	case wasDown && m.probed == health.Down:
 		return new(time.Time)
 	}
 	return nil
@@ -168,9 +169,9 @@ func (m *memberState) obey(o *override.Override, now time.Time) {
 	case override.Drain:
 		m.drained = true
 	case override.Down:
-		m.status = monitor.Down
+		m.status = health.Down
 	case override.Up:
-		m.status = monitor.Up
+		m.status = health.Up
 	}
 	m.soonest = pool.Forever
 	if !o.Until.IsZero() {
@@ -179,15 +180,15 @@ func (m *memberState) obey(o *override.Override, now time.Time) {
 }
 
 // unwell says whether there is something about a member that is out of the ordinary.
-func (m memberState) unwell() bool { return m.status != monitor.Up || m.held > 0 || m.override != nil }
+func (m memberState) unwell() bool { return m.status != health.Up || m.held > 0 || m.override != nil }
 
 // health is what a choice has to know of a member.
 func (m *memberState) health() pool.Health {
-	return pool.Health{Up: m.status != monitor.Down && !m.drained, Held: m.held, Next: m.soonest, Returned: m.returned, Drained: m.drained}
+	return pool.Health{Up: m.status != health.Down && !m.drained, Held: m.held, Next: m.soonest, Returned: m.returned, Drained: m.drained}
 }
 
 // having are the places of the states that have a status, the one that has had it longest first.
-func having(states []monitor.State, status monitor.Status) []int {
+func having(states []health.State, status health.Status) []int {
 	var places []int
 	for i := range states {
 		if states[i].Status == status {
@@ -199,16 +200,16 @@ func having(states []monitor.State, status monitor.Status) []int {
 }
 
 // nth is the soonest time at which so many of the places could have changed.
-func nth(states []monitor.State, places []int, n int) time.Duration {
+func nth(states []health.State, places []int, n int) time.Duration {
 	soonest := make([]time.Duration, len(places))
 	for i, place := range places {
-		soonest[i] = states[place].Soonest
+		soonest[i] = states[place].EarliestChange
 	}
 	slices.Sort(soonest)
 	return soonest[n-1]
 }
 
 // weight orders the statuses by how bad they are.
-func weight(s monitor.Status) int {
-	return [...]int{monitor.Up: 0, monitor.Unknown: 1, monitor.Down: 2}[s]
+func weight(s health.Status) int {
+	return [...]int{health.Up: 0, health.Unknown: 1, health.Down: 2}[s]
 }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
@@ -204,7 +205,7 @@ type transitionList struct {
 	byPool map[string][3]uint32 // by the status
 }
 
-func (l *transitionList) count(pool string, to monitor.Status) {
+func (l *transitionList) count(pool string, to health.Status) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := l.byPool[pool]
@@ -228,7 +229,7 @@ func (l *transitionList) Collect(ch chan<- prometheus.Metric) {
 	for pool, counts := range l.byPool {
 		for to, n := range counts {
 			if n > 0 {
-				ch <- prometheus.MustNewConstMetric(transitionDesc, prometheus.CounterValue, float64(n), pool, monitor.Status(to).String())
+				ch <- prometheus.MustNewConstMetric(transitionDesc, prometheus.CounterValue, float64(n), pool, health.Status(to).String())
 			}
 		}
 	}
@@ -371,16 +372,16 @@ func (gauges) Collect(ch chan<- prometheus.Metric) {
 		var count [3]int
 		for member, status := range r.members {
 			count[status]++
-			if status != monitor.Unknown {
+			if status != health.Unknown {
 				up := 0.0
-				if status == monitor.Up {
+				if status == health.Up {
 					up = 1
 				}
 				ch <- prometheus.MustNewConstMetric(memberUp, prometheus.GaugeValue, up, name, member)
 			}
 		}
 		for status, n := range count {
-			ch <- prometheus.MustNewConstMetric(members, prometheus.GaugeValue, float64(n), name, monitor.Status(status).String())
+			ch <- prometheus.MustNewConstMetric(members, prometheus.GaugeValue, float64(n), name, health.Status(status).String())
 		}
 	}
 }
@@ -419,7 +420,7 @@ func (r *registry) votes(b ballot) (voters map[int]int, disagreed int) {
 	voters = make(map[int]int)
 	type own struct {
 		key    share.Key
-		status monitor.Status
+		status health.Status
 	}
 	var all []own
 	r.monitorInUse().All(func(question string, target netip.AddrPort, k monitor.Known) {
@@ -465,7 +466,7 @@ func (g *generation) updaters() iter.Seq[*updater] {
 // each answer for it; then the worst of them is what counts.
 type report struct {
 	tier     int
-	members  map[string]monitor.Status
+	members  map[string]health.Status
 	unprobed map[string]uint64 // by the reason
 
 	certificates map[string]time.Time // the end of each member's certificate; nil: none is known
@@ -477,7 +478,7 @@ const noTier = -2
 // reportOf returns the report of a name, and begins it.
 func reportOf(reports map[string]*report, name string) *report {
 	if reports[name] == nil {
-		reports[name] = &report{tier: noTier, members: make(map[string]monitor.Status), unprobed: make(map[string]uint64)}
+		reports[name] = &report{tier: noTier, members: make(map[string]health.Status), unprobed: make(map[string]uint64)}
 	}
 	return reports[name]
 }
@@ -496,7 +497,7 @@ func (r *report) certificate(m string, end time.Time) {
 }
 
 // member notes the status of a member, unless a worse one is noted.
-func (r *report) member(m string, status monitor.Status) {
+func (r *report) member(m string, status health.Status) {
 	if before, ok := r.members[m]; !ok || weight(status) > weight(before) {
 		r.members[m] = status
 	}

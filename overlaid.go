@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/pool"
 
 	"github.com/coredns/coredns/plugin"
@@ -290,26 +290,26 @@ func (v *revision) turn(s *recordSet) uint32 {
 }
 
 // sift is the overlay's [pool.Pool.Sift].
-func (v *revision) sift(addrs []netip.Addr, health []pool.Health, n uint32) (places []int, used int, ttl time.Duration) {
+func (v *revision) sift(addrs []netip.Addr, memberHealth []pool.Health, n uint32) (places []int, used int, ttl time.Duration) {
 	p := &v.Pool
 	if v.still && p.Order == pool.Random {
 		fixed := v.Pool
 		fixed.Order, p = pool.Fixed, &fixed
 	}
-	return p.Sift(addrs, health, n)
+	return p.Sift(addrs, memberHealth, n)
 }
 
 // judge has the overlay choose among addresses. n tells one answer from the next.
 func (v *revision) judge(addrs []netip.Addr, n uint32) judgement {
 	j := judgement{ttl: math.MaxUint32, steady: v.Order == pool.Fixed || v.Order == pool.Sorted}
-	health, probed := make([]pool.Health, 0, 8), false // on the stack, as long as there are no more
+	memberHealth, probed := make([]pool.Health, 0, 8), false // on the stack, as long as there are no more
 	for _, a := range addrs {
 		h, ok := v.health(a)
-		health, probed = append(health, h), probed || ok
+		memberHealth, probed = append(memberHealth, h), probed || ok
 		j.steady = j.steady && v.table[a] != nil && h.Held == 0
 	}
 	var reliable time.Duration
-	if j.places, j.used, reliable = v.sift(addrs, health, n); probed {
+	if j.places, j.used, reliable = v.sift(addrs, memberHealth, n); probed {
 		j.ttl = uint32(reliable / time.Second) // #nosec G115 -- a week at most
 	}
 	return j
@@ -386,8 +386,8 @@ func (v *revision) others(s *recordSet, owner *dns.RR_Header) {
 			addrs = append(addrs, m.Addr)
 		}
 	}
-	health := slices.Repeat([]pool.Health{{Up: true}}, len(addrs))
-	places, used, _ := v.sift(addrs, health, v.turn(s))
+	memberHealth := slices.Repeat([]pool.Health{{Up: true}}, len(addrs))
+	places, used, _ := v.sift(addrs, memberHealth, v.turn(s))
 	s.rrs = records(owner.Name, addrs, s.ttl)
 	s.pick(v.cut(places, used))
 	s.reordered = true
@@ -410,7 +410,7 @@ func (v *revision) last(addrs []netip.Addr, places []int) []int {
 	worked := make(map[int]time.Time)
 	for _, place := range places {
 		f := v.table[addrs[place]]
-		if f == nil || f.belief.Load().status != monitor.Down {
+		if f == nil || f.belief.Load().status != health.Down {
 			worked[place] = time.Now() // as far as anybody knows it does still
 		} else if at := f.belief.Load().worked; !at.IsZero() {
 			worked[place] = at

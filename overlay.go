@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
 )
@@ -74,7 +75,7 @@ type found struct {
 
 	// These are guarded by overlay.mu.
 	checks  []*monitor.Check // nil: it has been forgotten
-	status  monitor.Status   // as last made known
+	status  health.Status    // as last made known
 	unsure  bool             // it counts in overlay.unsure
 	letBack time.Time        // by the operator, with failback manual
 	agreed  []agreement      // by the sites, for each check; nil: there is but this one
@@ -88,7 +89,7 @@ type found struct {
 
 // belief is what is believed of an address. It never changes.
 type belief struct {
-	status  monitor.Status
+	status  health.Status
 	drained bool
 	until   time.Time     // it is held; zero: it is not
 	back    time.Time     // it came back, if it is held
@@ -184,7 +185,7 @@ func (o *overlay) start(g *generation, before *overlay, silent bool) {
 		o.recall(g.kept.pools[o.id()])
 	}
 	for _, f := range o.follow() {
-		if f.unsure = f.belief.Load().status == monitor.Unknown; f.unsure {
+		if f.unsure = f.belief.Load().status == health.Unknown; f.unsure {
 			o.unsure++
 		}
 	}
@@ -260,7 +261,7 @@ func (o *overlay) follow() []*found {
 		if same {
 			ours.status = theirs.status
 		}
-		ours.saidDown = ours.status == monitor.Unknown && (theirs.saidDown || theirs.status == monitor.Down)
+		ours.saidDown = ours.status == health.Unknown && (theirs.saidDown || theirs.status == health.Down)
 	}
 	o.known.Store(&known)
 	return added
@@ -411,7 +412,7 @@ func (o *overlay) noted() {
 // believe gives queries what is believed of an address now.
 func (o *overlay) believe(f *found) *memberState {
 	s := o.member(f)
-	if s.probed == monitor.Down {
+	if s.probed == health.Down {
 		f.recovered = nil
 	}
 	b := &belief{status: s.status, drained: s.drained, soonest: s.soonest}
@@ -419,7 +420,7 @@ func (o *overlay) believe(f *found) *memberState {
 	if before != nil {
 		b.worked = before.worked
 	}
-	if s.status == monitor.Up || before != nil && before.status == monitor.Up {
+	if s.status == health.Up || before != nil && before.status == health.Up {
 		b.worked = time.Now()
 	}
 	if s.held > 0 {
@@ -430,7 +431,7 @@ func (o *overlay) believe(f *found) *memberState {
 	if o.changed != nil && (before == nil || before.status != b.status || before.drained != b.drained || !before.until.Equal(b.until)) {
 		o.changed()
 	}
-	if f.unsure && s.status != monitor.Unknown {
+	if f.unsure && s.status != health.Unknown {
 		f.unsure = false
 		if o.unsure--; o.unsure == 0 {
 			o.generation.settled(o.startup)
@@ -441,7 +442,7 @@ func (o *overlay) believe(f *found) *memberState {
 
 // member reads the checks of an address.
 func (o *overlay) member(f *found) *memberState {
-	states := make([]monitor.State, len(f.checks))
+	states := make([]health.State, len(f.checks))
 	o.generation.monitor.States(f.checks, states)
 	now := time.Now()
 	sites, member := process.sharing.ballot(), netip.AddrPortFrom(f.addr, 0)
@@ -481,9 +482,9 @@ func (o *overlay) announce(f *found, s *memberState) {
 	f.saidDown = false
 	consequence := ""
 	switch {
-	case s.status == monitor.Down:
+	case s.status == health.Down:
 		consequence = "; now left out where others are up"
-	case f.status == monitor.Down && s.held == 0:
+	case f.status == health.Down && s.held == 0:
 		consequence = "; now answered again"
 	}
 	log.Infof("%s %s: %s -> %s (%s)%s", o.title(), f.addr, f.status, s.status, o.why(s, o.Hold), consequence)
@@ -494,7 +495,7 @@ func (o *overlay) announce(f *found, s *memberState) {
 // health is what a choice has to know of an address.
 func (f *found) health() pool.Health {
 	b := f.belief.Load()
-	h := pool.Health{Up: b.status != monitor.Down && !b.drained, Next: b.soonest, Drained: b.drained}
+	h := pool.Health{Up: b.status != health.Down && !b.drained, Next: b.soonest, Drained: b.drained}
 	if !b.until.IsZero() {
 		h.Held, h.Returned = max(0, time.Until(b.until)), b.back
 	}

@@ -470,14 +470,14 @@ func (p *livePool) preview(after *override.Table, back func(pool.Member) bool) s
 		return e
 	}
 	members := p.membersUnder(after)
-	health := make([]pool.Health, len(members))
+	memberHealth := make([]pool.Health, len(members))
 	for i := range members {
 		if m := &members[i]; m.waiting && back(p.Member(i)) {
 			m.waiting, m.held = false, 0
 		}
-		health[i] = members[i].health()
+		memberHealth[i] = members[i].health()
 	}
-	s := newSnapshot(p, p.Choose(health, p.last))
+	s := newSnapshot(p, p.Choose(memberHealth, p.last))
 	e.After = p.answerOf(s)
 	e.After.Since = time.Time{} // it is not
 	e.Bare = s.choice.Tier == pool.InFallback && p.now.Load().choice.Tier != pool.InFallback

@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/probe"
 
@@ -38,7 +38,7 @@ type PlannedPool struct {
 	Overlay       bool
 	Probes        []probe.Spec
 	Require       int // how many of them have to pass, from 1
-	Settings      monitor.Settings
+	Settings      health.Settings
 	Position      string   // of its directive: "Corefile:3"
 	TierPositions []string // of each tier
 

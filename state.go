@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
@@ -138,9 +139,9 @@ func readState(name string, maxAge time.Duration, now time.Time) (*kept, error) 
 	k.statuses = make(map[stateKey]monitor.Known)
 	for _, q := range d.Questions {
 		for _, t := range q.Targets {
-			s := monitor.Known{Since: t.Since, Back: t.Back, Status: monitor.Up}
-			if t.Status == monitor.Down.String() {
-				s.Status = monitor.Down
+			s := monitor.Known{Since: t.Since, Back: t.Back, Status: health.Up}
+			if t.Status == health.Down.String() {
+				s.Status = health.Down
 			}
 			if t.Error != "" {
 				s.Err = errors.New(t.Error)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
@@ -212,12 +213,12 @@ func (o *overlay) count(s *status.Summary) {
 	}
 }
 
-func countMember(s *status.Summary, st monitor.Status) {
+func countMember(s *status.Summary, st health.Status) {
 	s.Members++
 	switch st {
-	case monitor.Up:
+	case health.Up:
 		s.Up++
-	case monitor.Down:
+	case health.Down:
 		s.Down++
 	default:
 		s.Unknown++
@@ -330,7 +331,7 @@ func (q *inquiry) memberDocument(m pool.Member, s *memberState, reports []monito
 		Member: m.String(), Address: address(m), Label: m.Label, Status: s.status.String(),
 		Since: s.deciding.Since, Waiting: s.waiting, Override: s.override, Probes: make([]status.Probe, 0, len(reports)),
 	}
-	if s.status != monitor.Unknown {
+	if s.status != health.Unknown {
 		d.Why = q.why(s, hold)
 	}
 	if s.override != nil {
@@ -373,7 +374,7 @@ func (q *inquiry) votes(b ballot, i int, member netip.AddrPort, r *monitor.Repor
 	if len(all) == 0 {
 		return nil
 	}
-	if r.Status != monitor.Unknown {
+	if r.Status != health.Unknown {
 		all = append(slices.Clip(all), quorum.Vote{Voter: b.Site(), Status: r.Status, Why: r.Why(&q.settings)})
 	}
 	slices.SortFunc(all, func(a, b quorum.Vote) int { return strings.Compare(a.Voter, b.Voter) })
@@ -390,7 +391,7 @@ func (q *inquiry) probeDocument(i int, member netip.AddrPort, r *monitor.Report)
 		Probe: q.probes[i].Word, Status: r.Status.String(), Since: r.Since,
 		Against: r.Against, Needed: r.Needed, Due: r.Due, Trail: make([]float64, 0, len(r.Took)),
 	}
-	if r.Status != monitor.Unknown {
+	if r.Status != health.Unknown {
 		d.Why = r.Why(&q.settings)
 	}
 	d.Certificate, d.Expiring = r.Cert.NotAfter, expiresSoon(q.probes[i].Prober, r.Cert, time.Now())
@@ -413,7 +414,7 @@ func (q *inquiry) probeDocument(i int, member netip.AddrPort, r *monitor.Report)
 type events struct{ status.Journal }
 
 // transition notes that the status of a member has changed.
-func (j *events) transition(of visible, m pool.Member, from, to monitor.Status, why, answer string) {
+func (j *events) transition(of visible, m pool.Member, from, to health.Status, why, answer string) {
 	if !j.Keeps() {
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/status"
 )
@@ -33,7 +34,7 @@ func TestSummaryText(t *testing.T) {
 }
 
 // counts returns how many transitions of a pool to a status there were.
-func (l *transitionList) counts(pool string, to monitor.Status) uint32 {
+func (l *transitionList) counts(pool string, to health.Status) uint32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.byPool[pool][to]
@@ -81,7 +82,7 @@ func TestStartSummary(t *testing.T) {
 			t.Errorf("Events %q, want two transitions and then the summary", all)
 		}
 		// The metric counts a first status as before.
-		if up, down := transitions.counts("n0.example.org.", monitor.Up), transitions.counts("n0.example.org.", monitor.Down); up != 1 || down != 1 {
+		if up, down := transitions.counts("n0.example.org.", health.Up), transitions.counts("n0.example.org.", health.Down); up != 1 || down != 1 {
 			t.Errorf("%d transitions to up and %d to down are counted, want 1 and 1", up, down)
 		}
 		// The summary counts what the API counts.

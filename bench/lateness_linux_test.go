@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/probe"
 )
@@ -102,7 +103,7 @@ func lateness(tb testing.TB, members, silent int, longer time.Duration) (late []
 		}
 		late = append(late, by)
 	})
-	settings := monitor.Settings{Interval: 10 * time.Second, Recheck: time.Second, Timeout: 2 * time.Second, Fall: 3, Rise: 2}
+	settings := health.Settings{Interval: 10 * time.Second, Recheck: time.Second, Timeout: 2 * time.Second, Fall: 3, Rise: 2}
 	relentless := settings
 	relentless.Interval, relentless.Recheck = settings.Timeout, settings.Timeout
 	var checks []*monitor.Check

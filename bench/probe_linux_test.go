@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/probe"
 )
@@ -137,7 +138,7 @@ func overMonitor(tb testing.TB, url string, port uint16) func(n int) time.Durati
 				close(done)
 			}
 		})
-		settings := monitor.Settings{Interval: time.Hour, Recheck: time.Hour, Timeout: 10 * time.Second, Fall: 3, Rise: 2}
+		settings := health.Settings{Interval: time.Hour, Recheck: time.Hour, Timeout: 10 * time.Second, Fall: 3, Rise: 2}
 		checks := make([]*monitor.Check, n)
 		for i := range checks {
 			checks[i] = m.Acquire(spec.Prober, netip.AddrPortFrom(address(i), port), &settings, watcher{})

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/coredns-failover/failover/plugin/health"
 )
 
 // Check is one question asked of one target over and over, and what has come of it. There may be a hundred
@@ -21,7 +23,7 @@ type Check struct {
 	late    uint32 // microseconds by which the latest probe began after its time
 	sibling *Check // see table
 	watcher any    // a Watcher, or the *[]Watcher of more than one; nil: it has been released
-	history
+	health.History
 	started time.Duration // the latest probe, as since counted from Monitor.epoch
 	since   time.Duration // see State
 	err     error         // the latest failure
@@ -107,9 +109,9 @@ func (c *Check) watchers() []Watcher {
 	return nil
 }
 
-func (c *Check) state(epoch time.Time) State {
-	s := State{Status: c.status, Back: c.back, Err: c.err, Soonest: c.soonest(c.settings)}
-	if c.status != Unknown {
+func (c *Check) state(epoch time.Time) health.State {
+	s := health.State{Status: c.Status, Recovered: c.back, Err: c.err, EarliestChange: c.EarliestChange(c.settings)}
+	if c.Status != health.Unknown {
 		s.Since = epoch.Add(c.since)
 	}
 	return s
@@ -117,7 +119,7 @@ func (c *Check) state(epoch time.Time) State {
 
 // inherit takes over what is known of the same target under other settings.
 func (c *Check) inherit(known *Check) {
-	c.status, c.back, c.since, c.err = known.status, known.back, known.since, known.err
+	c.Status, c.back, c.since, c.err = known.Status, known.back, known.since, known.err
 }
 
 // next is when to ask again after a probe that began at started.
@@ -127,7 +129,7 @@ func (c *Check) inherit(known *Check) {
 // TTLs that count on Interval hold, with the beat by which a batch may begin later. The grids of all
 // targets lie evenly over Interval, and stay so however often their targets have been in doubt.
 func (c *Check) next(started time.Duration) time.Duration {
-	if !c.settled() {
+	if !c.IsSettled() {
 		return started + c.settings.Recheck
 	}
 	jitter := c.settings.Interval / 50 // so that replicas and cron jobs fall out of step

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/probe"
 )
 
@@ -102,7 +103,7 @@ func plug(m *Monitor, silent func(netip.AddrPort) bool) *switchboard {
 // Twenty thousand targets that do not answer at all take up nothing that the others need.
 func TestUnreachable(t *testing.T) {
 	const targets, good = 20_000, 100
-	settings := Settings{Interval: 10 * time.Second, Recheck: time.Second, Timeout: 2 * time.Second, Fall: 3, Rise: 2}
+	settings := health.Settings{Interval: 10 * time.Second, Recheck: time.Second, Timeout: 2 * time.Second, Fall: 3, Rise: 2}
 	var latest atomic.Int64
 	observe := func(_ string, _ error, _, late time.Duration) {
 		for before := latest.Load(); int64(late) > before && !latest.CompareAndSwap(before, int64(late)); before = latest.Load() {
@@ -134,10 +135,10 @@ func TestUnreachable(t *testing.T) {
 		if asking > 0 {
 			t.Errorf("There are %d goroutines that ask", asking)
 		}
-		states := make([]State, len(checks))
+		states := make([]health.State, len(checks))
 		m.States(checks, states)
 		for i, s := range states {
-			if want := map[bool]Status{true: Down, false: Up}[i < targets]; s.Status != want {
+			if want := map[bool]health.Status{true: health.Down, false: health.Up}[i < targets]; s.Status != want {
 				t.Fatalf("Target %d is %v, want %v", i, s.Status, want)
 			}
 		}
@@ -208,10 +209,10 @@ func TestWaitingForGoroutine(t *testing.T) {
 		}
 		m.mu.Unlock()
 		time.Sleep(2 * usual.Timeout)
-		states := make([]State, len(checks))
+		states := make([]health.State, len(checks))
 		m.States(checks, states)
 		for i, s := range states {
-			if s.Status != Up || s.Err != nil {
+			if s.Status != health.Up || s.Err != nil {
 				t.Fatalf("Target %d is %+v", i, s)
 			}
 		}
@@ -265,7 +266,7 @@ func TestDeafDialer(t *testing.T) {
 		}
 		f, w := &caller{talks: true}, newWatch()
 		c := m.Acquire(f, number(1), &usual, w)
-		w.until(t, time.Minute, "down", func() bool { return m.state(c).Status == Down })
+		w.until(t, time.Minute, "down", func() bool { return m.state(c).Status == health.Down })
 		if err := m.state(c).Err; !errors.Is(err, errStuck) || len(held) != 1 {
 			t.Errorf("It is down because of %v, after %d calls", err, len(held))
 		}

@@ -9,12 +9,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/coredns-failover/failover/plugin/health"
 )
 
 var errDead = errors.New("connection refused")
 
 // usual are the settings that a Corefile has without saying so.
-var usual = Settings{Interval: 5 * time.Second, Recheck: time.Second, Timeout: 2 * time.Second, Fall: 3, Rise: 2}
+var usual = health.Settings{Interval: 5 * time.Second, Recheck: time.Second, Timeout: 2 * time.Second, Fall: 3, Rise: 2}
 
 // fake is a Prober whose answers a test makes up.
 type fake struct {
@@ -57,7 +59,7 @@ func script(results string) func(context.Context, netip.AddrPort) error {
 		defer mu.Unlock()
 		r := results[next[target]%len(results)]
 		next[target]++
-		if r == fail {
+		if r == 'f' {
 			return errDead
 		}
 		return nil
@@ -132,8 +134,8 @@ func (w *watch) until(t *testing.T, bound time.Duration, what string, cond func(
 }
 
 // state reads one check.
-func (m *Monitor) state(c *Check) State {
-	var s [1]State
+func (m *Monitor) state(c *Check) health.State {
+	var s [1]health.State
 	m.States([]*Check{c}, s[:])
 	return s[0]
 }

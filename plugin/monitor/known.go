@@ -4,11 +4,13 @@ import (
 	"iter"
 	"net/netip"
 	"time"
+
+	"github.com/coredns-failover/failover/plugin/health"
 )
 
 // Known is what was known of a target before.
 type Known struct {
-	Status Status
+	Status health.Status
 	Since  time.Time
 	Back   bool  // see [State]
 	Err    error // the latest failure; nil: there was none
@@ -28,8 +30,8 @@ func (m *Monitor) All(yield func(question string, target netip.AddrPort, k Known
 	defer m.mu.Unlock()
 	for _, first := range m.checks.chains {
 		for c := first; c != nil; c = c.sibling {
-			if c.status != Unknown && c.isFirst(first) {
-				yield(c.prober.String(), c.target(), Known{c.status, m.epoch.Add(c.since), c.back, c.err})
+			if c.Status != health.Unknown && c.isFirst(first) {
+				yield(c.prober.String(), c.target(), Known{c.Status, m.epoch.Add(c.since), c.back, c.err})
 			}
 		}
 	}
@@ -39,7 +41,7 @@ func (m *Monitor) All(yield func(question string, target netip.AddrPort, k Known
 // others with other settings.
 func (c *Check) isFirst(chain *Check) bool {
 	for known := chain; known != c; known = known.sibling {
-		if known.status != Unknown && known.asks(c.prober.String(), c.to) {
+		if known.Status != health.Unknown && known.asks(c.prober.String(), c.to) {
 			return false
 		}
 	}
@@ -107,8 +109,8 @@ func (m *Monitor) Believed(question string, target netip.AddrPort) (k Known, ok 
 	defer m.mu.Unlock()
 	to := pack(target)
 	for c := *m.checks.chain(question, to); c != nil; c = c.sibling {
-		if c.status != Unknown && c.asks(question, to) {
-			return Known{c.status, m.epoch.Add(c.since), c.back, c.err}, true
+		if c.Status != health.Unknown && c.asks(question, to) {
+			return Known{c.Status, m.epoch.Add(c.since), c.back, c.err}, true
 		}
 	}
 	return k, false

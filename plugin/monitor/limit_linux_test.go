@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/probe"
 )
 
@@ -162,7 +163,7 @@ func (l *ledger) counts() (passes, fails, skips int) {
 }
 
 // quick are settings for a process that is watched.
-var quick = Settings{Interval: 500 * time.Millisecond, Recheck: 200 * time.Millisecond, Timeout: 200 * time.Millisecond, Fall: 3, Rise: 2}
+var quick = health.Settings{Interval: 500 * time.Millisecond, Recheck: 200 * time.Millisecond, Timeout: 200 * time.Millisecond, Fall: 3, Rise: 2}
 
 // acquired has so many targets asked at a port, until the test ends.
 func acquired(t *testing.T, m *Monitor, first, count int, port uint16, words ...string) []*Check {
@@ -185,7 +186,7 @@ func acquired(t *testing.T, m *Monitor, first, count int, port uint16, words ...
 }
 
 // all says whether all checks have a status.
-func (m *Monitor) all(checks []*Check, status Status) bool {
+func (m *Monitor) all(checks []*Check, status health.Status) bool {
 	for _, c := range checks {
 		if m.state(c).Status != status {
 			return false
@@ -209,7 +210,7 @@ func watchLimited(t *testing.T, open uint16) {
 	before := openFiles(t)
 	m := New(nil)
 	checks := acquired(t, m, 1, 2*files, open, "tcp://", "watch")
-	eventually(t, "all up", func() bool { return m.all(checks, Up) })
+	eventually(t, "all up", func() bool { return m.all(checks, health.Up) })
 	want := files * 3 / 4 / 4
 	eventually(t, "connections held", func() bool { return openFiles(t) >= before+want })
 	m.mu.Lock()
@@ -229,7 +230,7 @@ func roomLimited(t *testing.T, open, silent uint16) {
 	most := 0
 	eventually(t, "all settled", func() bool {
 		most = max(most, openFiles(t))
-		return m.all(living, Up) && m.all(dead, Down)
+		return m.all(living, health.Up) && m.all(dead, health.Down)
 	})
 	if most < files/2 || most >= files {
 		t.Errorf("%d files were open at most, want the room of %d used, and something left", most, files*3/4)
@@ -254,7 +255,7 @@ func noneLeft(t *testing.T, open uint16) {
 	var l ledger
 	m := New(l.observe)
 	checks := acquired(t, m, 1, 20, open, "tcp://")
-	eventually(t, "all up", func() bool { return m.all(checks, Up) })
+	eventually(t, "all up", func() bool { return m.all(checks, health.Up) })
 	var taken []*os.File
 	for {
 		f, err := os.Open(os.DevNull)
@@ -267,7 +268,7 @@ func noneLeft(t *testing.T, open uint16) {
 		taken = append(taken, f)
 	}
 	eventually(t, "probes left out", func() bool { _, _, skips := l.counts(); return skips > 5*len(checks) })
-	if !m.all(checks, Up) {
+	if !m.all(checks, health.Up) {
 		t.Error("Members are no longer up for want of files")
 	}
 	for _, f := range taken {

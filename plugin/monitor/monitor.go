@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/probe"
 )
 
@@ -60,7 +61,7 @@ type Monitor struct {
 // question is a probe that checks ask, and how often.
 type question struct {
 	prober   probe.Prober
-	settings *Settings
+	settings *health.Settings
 	checks   int
 	next     *question // see Monitor.questions
 }
@@ -102,7 +103,7 @@ func (m *Monitor) newDialer(e *engine) dialer {
 // Acquire has target, which has no zone, asked until the check is released as often as it was acquired. settings
 // must not be written to any more. Where the same is asked with other settings already, the new check
 // starts from the status known there.
-func (m *Monitor) Acquire(p probe.Prober, target netip.AddrPort, settings *Settings, w Watcher) *Check {
+func (m *Monitor) Acquire(p probe.Prober, target netip.AddrPort, settings *health.Settings, w Watcher) *Check {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
@@ -125,7 +126,7 @@ func (m *Monitor) Acquire(p probe.Prober, target netip.AddrPort, settings *Setti
 		c.inherit(same)
 	} else if m.recall != nil {
 		if k, ok := m.recall(p.String(), target); ok {
-			c.status, c.back, c.since, c.err = k.Status, k.Back, min(k.Since.Sub(m.epoch), m.now()), k.Err
+			c.Status, c.back, c.since, c.err = k.Status, k.Back, min(k.Since.Sub(m.epoch), m.now()), k.Err
 		}
 	}
 	c.checks++
@@ -135,7 +136,7 @@ func (m *Monitor) Acquire(p probe.Prober, target netip.AddrPort, settings *Setti
 }
 
 // question finds the question that a probe asks, of which text is the String, or begins to ask it.
-func (m *Monitor) question(text string, p probe.Prober, settings *Settings) *question {
+func (m *Monitor) question(text string, p probe.Prober, settings *health.Settings) *question {
 	first := m.questions[text]
 	for q := first; q != nil; q = q.next {
 		if *q.settings == *settings {
@@ -212,7 +213,7 @@ func (m *Monitor) forget(c *Check) {
 }
 
 // States reads the states of several checks at one moment into a slice of the same length.
-func (m *Monitor) States(checks []*Check, into []State) {
+func (m *Monitor) States(checks []*Check, into []health.State) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, c := range checks {
@@ -229,22 +230,22 @@ func (m *Monitor) record(c *Check, err error, started time.Duration) []Watcher {
 		return nil
 	}
 	now := m.now()
-	before := c.history
+	before := c.History
 	if errors.Is(err, probe.ErrNotAsked) {
 		m.queue.move(c, max(now, c.next(started)))
 		return nil
 	}
 	m.note(c, err == nil, now, now-started)
-	c.history = before.after(err == nil, c.settings)
+	c.History = before.After(err == nil, c.settings)
 	if err != nil {
 		c.err = err
 	}
-	if c.status != before.status {
+	if c.Status != before.Status {
 		c.since = now
-		c.back = before.status == Down
+		c.back = before.Status == health.Down
 	}
-	m.queue.move(c, m.seen(c, before.status, now, max(now, c.next(started))))
-	if c.status == before.status && c.soonest(c.settings) == before.soonest(c.settings) {
+	m.queue.move(c, m.seen(c, before.Status, now, max(now, c.next(started))))
+	if c.Status == before.Status && c.EarliestChange(c.settings) == before.EarliestChange(c.settings) {
 		return nil
 	}
 	return c.watchers()

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/probe"
 )
 
@@ -26,7 +27,7 @@ func TestFirstProbe(t *testing.T) {
 		if at := f.times(number(1)); len(at) != 1 || at[0] != begin {
 			t.Errorf("A single target was asked first at %v, want at once: %v", at, begin)
 		}
-		if s := m.state(c); s.Status != Up || s.Back || s.Since != begin || s.Err != nil {
+		if s := m.state(c); s.Status != health.Up || s.Recovered || s.Since != begin || s.Err != nil {
 			t.Errorf("The state after one pass is %+v", s)
 		}
 		if told := w.told.Load(); told != 1 {
@@ -34,7 +35,7 @@ func TestFirstProbe(t *testing.T) {
 		}
 
 		time.Sleep(time.Hour)
-		if s := m.state(c); s.Status != Up || s.Since != begin {
+		if s := m.state(c); s.Status != health.Up || s.Since != begin {
 			t.Errorf("The state after an hour of passes is %+v, want it up since %v", s, begin)
 		}
 		begin = time.Now()
@@ -118,10 +119,10 @@ func wantSpread(t *testing.T, all []time.Duration, interval time.Duration, targe
 // and one that changes a setting is over with its first probes.
 func TestEvenTraffic(t *testing.T) {
 	const targets, bin = 2000, 100 * time.Millisecond
-	settings := Settings{Interval: 10 * time.Second, Recheck: time.Second, Timeout: 2 * time.Second, Fall: 3, Rise: 2}
+	settings := health.Settings{Interval: 10 * time.Second, Recheck: time.Second, Timeout: 2 * time.Second, Fall: 3, Rise: 2}
 	bubble(t, nil, func(t *testing.T, m *Monitor) {
 		f, w := new(fake), newWatch()
-		acquire := func(s *Settings, w Watcher) (checks []*Check) {
+		acquire := func(s *health.Settings, w Watcher) (checks []*Check) {
 			for i := range targets {
 				checks = append(checks, m.Acquire(f, number(i), s, w))
 			}
@@ -230,10 +231,10 @@ func TestInterval(t *testing.T) {
 	}
 	long := usual
 	long.Timeout = long.Interval
-	brief := Settings{Interval: 100 * time.Millisecond, Recheck: 10 * time.Millisecond, Timeout: 100 * time.Millisecond, Fall: 3, Rise: 2}
-	day := Settings{Interval: 24 * time.Hour, Recheck: time.Hour, Timeout: time.Minute, Fall: 3, Rise: 2}
+	brief := health.Settings{Interval: 100 * time.Millisecond, Recheck: 10 * time.Millisecond, Timeout: 100 * time.Millisecond, Fall: 3, Rise: 2}
+	day := health.Settings{Interval: 24 * time.Hour, Recheck: time.Hour, Timeout: time.Minute, Fall: 3, Rise: 2}
 	tests := map[string]struct {
-		settings Settings
+		settings health.Settings
 		answer   func(context.Context, netip.AddrPort) error
 	}{
 		"Up":                           {usual, nil},
@@ -333,7 +334,7 @@ func TestRecheck(t *testing.T) {
 			t.Errorf("A silent target was asked at %v, want once every timeout", at)
 		}
 		// The status begins with the result, not with the question.
-		w.until(t, time.Minute, "down", func() bool { return m.state(c).Status == Down })
+		w.until(t, time.Minute, "down", func() bool { return m.state(c).Status == health.Down })
 		if s, want := m.state(c), begin.Add(3*usual.Timeout); s.Since != want {
 			t.Errorf("It is down since %v, want %v", s.Since, want)
 		}
@@ -344,14 +345,14 @@ func TestRecheck(t *testing.T) {
 // How long an outage and its end stay unnoticed, at whatever moment they come.
 func TestDetection(t *testing.T) {
 	tests := map[string]struct {
-		settings Settings
+		settings health.Settings
 		dead     func(context.Context, netip.AddrPort) error
 		took     time.Duration // a probe of a dead target
 	}{
 		"Refused": {usual, func(context.Context, netip.AddrPort) error { return errDead }, 0},
 		"Silent":  {usual, hang, usual.Timeout},
-		"Fall 1":  {Settings{Interval: 5 * time.Second, Recheck: time.Second, Timeout: 2 * time.Second, Fall: 1, Rise: 1}, hang, usual.Timeout},
-		"Window": {Settings{Interval: 5 * time.Second, Recheck: time.Second, Timeout: 2 * time.Second, Fall: 4, Window: 10, Rise: 2},
+		"Fall 1":  {health.Settings{Interval: 5 * time.Second, Recheck: time.Second, Timeout: 2 * time.Second, Fall: 1, Rise: 1}, hang, usual.Timeout},
+		"Window": {health.Settings{Interval: 5 * time.Second, Recheck: time.Second, Timeout: 2 * time.Second, Fall: 4, Window: 10, Rise: 2},
 			func(context.Context, netip.AddrPort) error { return errDead }, 0},
 	}
 	for name, tc := range tests {
@@ -371,12 +372,12 @@ func TestDetection(t *testing.T) {
 					c := m.Acquire(f, number(random.IntN(1000)), &tc.settings, w)
 					time.Sleep(time.Minute + time.Duration(random.Int64N(int64(time.Minute))))
 
-					soonest := m.state(c).Soonest
+					soonest := m.state(c).EarliestChange
 					dead.Store(true)
 					// A result at recheck pace comes no sooner than the probe before has ended.
 					pace := max(tc.settings.Recheck, tc.took)
 					bound := tc.settings.Interval + time.Duration(tc.settings.Fall-1)*pace + tc.took
-					took := w.until(t, bound, "a dead target is down", func() bool { return m.state(c).Status == Down })
+					took := w.until(t, bound, "a dead target is down", func() bool { return m.state(c).Status == health.Down })
 					longest, shortest = max(longest, took), min(shortest, took)
 					if least := time.Duration(tc.settings.Fall-1) * tc.settings.Recheck; took < least {
 						t.Errorf("Down after %s, want %d failures, which take %s", took, tc.settings.Fall, least)
@@ -392,8 +393,8 @@ func TestDetection(t *testing.T) {
 					dead.Store(false)
 					// One probe may be on its way to the dead.
 					bound = tc.took + tc.settings.Interval + time.Duration(tc.settings.Rise-1)*tc.settings.Recheck
-					w.until(t, bound, "a target that came back is up", func() bool { return m.state(c).Status == Up })
-					if s := m.state(c); !s.Back || time.Since(s.Since) > time.Millisecond {
+					w.until(t, bound, "a target that came back is up", func() bool { return m.state(c).Status == health.Up })
+					if s := m.state(c); !s.Recovered || time.Since(s.Since) > time.Millisecond {
 						t.Errorf("A target that came back just now is %+v", s)
 					}
 					m.Release(c, w)
@@ -416,7 +417,7 @@ func TestUnknownDown(t *testing.T) {
 			s.Fall = fall
 			f, w := &fake{answer: script("f")}, newWatch()
 			c := m.Acquire(f, number(1), &s, w)
-			took := w.until(t, time.Minute, "down", func() bool { return m.state(c).Status == Down })
+			took := w.until(t, time.Minute, "down", func() bool { return m.state(c).Status == health.Down })
 			if want := time.Duration(fall-1) * s.Recheck; took != want {
 				t.Errorf("Fall %d: down after %s, want %s", fall, took, want)
 			}
@@ -469,10 +470,10 @@ func TestLossy(t *testing.T) {
 	row, window := usual, usual
 	window.Fall, window.Window = 5, 10
 	few := func(n int) func(context.Context, netip.AddrPort) error { // one failure in n
-		return script("f" + string(slices.Repeat([]byte{pass}, n-1)))
+		return script("f" + string(slices.Repeat([]byte{'p'}, n-1)))
 	}
 	tests := map[string]struct {
-		settings Settings
+		settings health.Settings
 		answer   func(context.Context, netip.AddrPort) error
 		down     bool
 	}{
@@ -492,12 +493,12 @@ func TestLossy(t *testing.T) {
 				var first time.Duration
 				var c *Check
 				known := make(chan struct{})
-				begin, before := time.Now(), Unknown
+				begin, before := time.Now(), health.Unknown
 				w := newWatch()
 				w.also = func() {
 					<-known
 					status := m.state(c).Status
-					if status == Down && before != Down {
+					if status == health.Down && before != health.Down {
 						downs++
 						if downs == 1 {
 							first = time.Since(begin)
@@ -570,12 +571,12 @@ func TestNotAsked(t *testing.T) {
 		busy.Store(true)
 		asked := len(f.times(number(1)))
 		time.Sleep(time.Minute)
-		if s := m.state(c); s.Status != Up || s.Err != nil || len(f.times(number(1)))-asked < 12 {
+		if s := m.state(c); s.Status != health.Up || s.Err != nil || len(f.times(number(1)))-asked < 12 {
 			t.Errorf("%+v after %d probes that could not ask", s, len(f.times(number(1)))-asked)
 		}
 		up.Store(false)
 		busy.Store(false)
-		w.until(t, 10*time.Second, "down", func() bool { return m.state(c).Status == Down })
+		w.until(t, 10*time.Second, "down", func() bool { return m.state(c).Status == health.Down })
 		m.Release(c, w)
 	})
 }

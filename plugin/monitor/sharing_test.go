@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/coredns-failover/failover/plugin/health"
 )
 
 func TestSharing(t *testing.T) {
@@ -34,7 +36,7 @@ func TestSharing(t *testing.T) {
 			t.Errorf("The target was asked %d times in a minute, want once every %s", n, usual.Interval)
 		}
 		up.Store(false)
-		one.until(t, time.Minute, "down", func() bool { return m.state(c).Status == Down })
+		one.until(t, time.Minute, "down", func() bool { return m.state(c).Status == health.Down })
 		synctest.Wait()
 		if a, b := one.told.Load(), two.told.Load(); a != b || a != 4 {
 			t.Errorf("The watchers were told %d and %d times of one pass and three failures", a, b)
@@ -46,7 +48,7 @@ func TestSharing(t *testing.T) {
 		m.Release(c, one)
 		told, asked := one.told.Load(), len(f.times(number(1)))
 		up.Store(true)
-		two.until(t, time.Minute, "up for the one that is left", func() bool { return m.state(c).Status == Up })
+		two.until(t, time.Minute, "up for the one that is left", func() bool { return m.state(c).Status == health.Up })
 		if one.told.Load() != told {
 			t.Error("The first watcher was told of changes after its release")
 		}
@@ -85,7 +87,7 @@ func TestSettingsInherit(t *testing.T) {
 	tests := map[string]struct {
 		text     string
 		target   netip.AddrPort
-		settings *Settings
+		settings *health.Settings
 		known    bool
 	}{
 		"Other interval": {"a", number(1), &slower, true},
@@ -95,10 +97,10 @@ func TestSettingsInherit(t *testing.T) {
 		"Other port":     {"a", netip.AddrPortFrom(number(1).Addr(), 80), &usual, false},
 	}
 	for name, tc := range tests {
-		for _, before := range []Status{Up, Down} {
+		for _, before := range []health.Status{health.Up, health.Down} {
 			t.Run(name+", "+before.String(), func(t *testing.T) {
 				bubble(t, nil, func(t *testing.T, m *Monitor) {
-					results := map[Status]string{Up: "fffppp", Down: "f"}[before]
+					results := map[health.Status]string{health.Up: "fffppp", health.Down: "f"}[before]
 					f, w := &fake{text: "a", answer: script(results)}, newWatch()
 					first := m.Acquire(f, number(1), &usual, w)
 					w.until(t, time.Minute, "known", func() bool { return m.state(first).Status == before })
@@ -111,15 +113,15 @@ func TestSettingsInherit(t *testing.T) {
 						t.Fatal("It is the same check")
 					}
 					got := m.state(c)
-					want := State{Soonest: got.Soonest}
+					want := health.State{EarliestChange: got.EarliestChange}
 					if tc.known {
 						want = known
-						want.Soonest = got.Soonest
+						want.EarliestChange = got.EarliestChange
 					}
 					if got != want {
 						t.Errorf("It begins with %+v, want %+v", got, want)
 					}
-					if n := len(f.times(number(1))); before == Up && tc.text == "a" && n < 5 {
+					if n := len(f.times(number(1))); before == health.Up && tc.text == "a" && n < 5 {
 						t.Errorf("The first was asked %d times", n)
 					}
 
@@ -145,7 +147,7 @@ func TestSettingsInheritNoCount(t *testing.T) {
 		c := m.Acquire(f, number(1), &usual, w)
 		w.until(t, time.Minute, "two failures of three", func() bool { return len(f.times(number(1))) == 3 })
 		d := m.Acquire(f, number(1), &quick, w)
-		if s := m.state(d); s.Status != Up || s.Soonest != quick.Interval+quick.Recheck {
+		if s := m.state(d); s.Status != health.Up || s.EarliestChange != quick.Interval+quick.Recheck {
 			t.Errorf("It begins with %+v, want it up and in good standing", s)
 		}
 		m.Release(c, w)
@@ -193,14 +195,14 @@ func TestAgainAfterTheLast(t *testing.T) {
 			f, w := &fake{answer: script("f")}, newWatch()
 			begin := time.Now()
 			c := m.Acquire(f, number(1), &usual, w)
-			if s := m.state(c); s.Status != Unknown {
+			if s := m.state(c); s.Status != health.Unknown {
 				t.Errorf("It begins %v, though nobody has asked it for an hour", s.Status)
 			}
 			synctest.Wait()
 			if at := f.times(number(1)); len(at) != 1 || at[0] != begin {
 				t.Errorf("It was asked at %v, want at once: %v", at, begin)
 			}
-			w.until(t, 2*usual.Recheck, "down", func() bool { return m.state(c).Status == Down })
+			w.until(t, 2*usual.Recheck, "down", func() bool { return m.state(c).Status == health.Down })
 			m.Release(c, w)
 			synctest.Wait()
 			wantEmpty(t, m)
@@ -241,7 +243,7 @@ func TestStorm(t *testing.T) {
 		up := &fake{text: "up"}
 		down := &fake{text: "down", answer: script("f")}
 		silent := &fake{text: "silent", answer: hang}
-		var settings [3]Settings
+		var settings [3]health.Settings
 		for i := range settings {
 			settings[i] = usual
 			settings[i].Recheck += time.Duration(i) * time.Millisecond
@@ -251,25 +253,25 @@ func TestStorm(t *testing.T) {
 			wg.Go(func() {
 				random := rand.New(rand.NewPCG(9, uint64(i)))
 				for range rounds {
-					f, want := up, Up
+					f, want := up, health.Up
 					switch random.IntN(3) {
 					case 1:
-						f, want = down, Down
+						f, want = down, health.Down
 					case 2:
-						f, want = silent, Unknown
+						f, want = silent, health.Unknown
 					}
 					w := newWatch()
 					c := m.Acquire(f, number(random.IntN(5)), &settings[random.IntN(len(settings))], w)
 					switch {
 					case random.IntN(4) > 0: // away before the first probe has ended
-					case want == Up:
+					case want == health.Up:
 						time.Sleep(time.Second)
-						if s := m.state(c); s.Status != Up {
+						if s := m.state(c); s.Status != health.Up {
 							t.Errorf("It is %v a second after it was acquired, want up", s.Status)
 						}
-					case want == Down:
+					case want == health.Down:
 						time.Sleep(2*usual.Recheck + time.Second)
-						if s := m.state(c); s.Status != Down {
+						if s := m.state(c); s.Status != health.Down {
 							t.Errorf("It is %v three seconds after it was acquired, want down", s.Status)
 						}
 					default:
@@ -291,7 +293,7 @@ func TestStorm(t *testing.T) {
 // the last release and the next acquire meet.
 func TestStormAtTheLast(t *testing.T) {
 	m := New(nil)
-	quick := Settings{Interval: time.Minute, Recheck: time.Millisecond, Timeout: 30 * time.Second, Fall: 1, Rise: 1}
+	quick := health.Settings{Interval: time.Minute, Recheck: time.Millisecond, Timeout: 30 * time.Second, Fall: 1, Rise: 1}
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/coredns-failover/failover/plugin/health"
 )
 
 // A thousand silent targets, each of which takes its whole timeout, delay nobody.
@@ -76,10 +78,10 @@ func TestDeafProbe(t *testing.T) {
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if s := m.state(c); s.Status != Unknown || !errors.Is(s.Err, errStuck) || s.Soonest != 2*usual.Recheck {
+		if s := m.state(c); s.Status != health.Unknown || !errors.Is(s.Err, errStuck) || s.EarliestChange != 2*usual.Recheck {
 			t.Errorf("After its timeout and %s the state is %+v, want one failure", grace, s)
 		}
-		w.until(t, 2*usual.Recheck, "down", func() bool { return m.state(c).Status == Down })
+		w.until(t, 2*usual.Recheck, "down", func() bool { return m.state(c).Status == health.Down })
 		if why := m.state(c).Why(&usual); why != "3 failures: the probe has not returned after its timeout" {
 			t.Errorf("It is down because of %q", why)
 		}
@@ -96,7 +98,7 @@ func TestDeafProbe(t *testing.T) {
 
 		d.back <- nil // too late for this pass to say anything
 		synctest.Wait()
-		if s := m.state(c); s.Status != Down || s.Soonest != usual.Interval+usual.Recheck {
+		if s := m.state(c); s.Status != health.Down || s.EarliestChange != usual.Interval+usual.Recheck {
 			t.Errorf("The state after a pass that came too late is %+v", s)
 		}
 		if n := observed.Load(); n != 1 {
@@ -114,7 +116,7 @@ func TestDeafProbe(t *testing.T) {
 			d.back <- nil
 			synctest.Wait()
 		}
-		if s := m.state(c); s.Status != Up {
+		if s := m.state(c); s.Status != health.Up {
 			t.Errorf("After two passes it is %+v", s)
 		}
 		m.Release(c, w)
@@ -142,7 +144,7 @@ func TestReleaseWhileDeaf(t *testing.T) {
 		d.back <- errDead // one of them, whichever: neither may disturb the other
 		d.back <- errDead
 		synctest.Wait()
-		if s := m.state(c); s.Status != Unknown || s.Soonest != 2*usual.Recheck {
+		if s := m.state(c); s.Status != health.Unknown || s.EarliestChange != 2*usual.Recheck {
 			t.Errorf("The state is %+v, want one failure", s)
 		}
 
@@ -240,10 +242,10 @@ func TestMoreStuckThanUnderWay(t *testing.T) {
 			t.Errorf("There are %d probes under way, want none: all that were are given up", m.engine.underWay)
 		}
 		m.mu.Unlock()
-		states := make([]State, len(checks))
+		states := make([]health.State, len(checks))
 		m.States(checks, states)
 		for i, s := range states {
-			if want := map[bool]Status{true: Down, false: Up}[i < stuck]; s.Status != want {
+			if want := map[bool]health.Status{true: health.Down, false: health.Up}[i < stuck]; s.Status != want {
 				t.Fatalf("Target %d is %v, want %v", i, s.Status, want)
 			}
 		}
@@ -336,7 +338,7 @@ func TestPanic(t *testing.T) {
 			panic("division by zero")
 		}}, newWatch()
 		c := m.Acquire(f, number(1), &usual, w)
-		w.until(t, time.Minute, "down", func() bool { return m.state(c).Status == Down })
+		w.until(t, time.Minute, "down", func() bool { return m.state(c).Status == health.Down })
 		if why := m.state(c).Why(&usual); !strings.Contains(why, "3 failures: panic in the probe: division by zero") {
 			t.Errorf("It is down because of %q", why)
 		}
@@ -426,7 +428,7 @@ func TestTold(t *testing.T) {
 	window := usual
 	window.Fall, window.Window = 3, 5
 	tests := map[string]struct {
-		settings Settings
+		settings health.Settings
 		results  string
 		told     string // y: this result is told
 	}{
@@ -459,7 +461,7 @@ func TestTold(t *testing.T) {
 					}
 					told, before := w.told.Load(), m.state(c)
 					var err error
-					if r == fail {
+					if r == 'f' {
 						err = errDead
 					}
 					results <- err
@@ -468,9 +470,9 @@ func TestTold(t *testing.T) {
 					got := w.told.Load() - told
 					if want := map[byte]int64{'y': 1}[tc.told[i]]; got != want {
 						t.Errorf("Result %d of %s was told %d times, want %d: %v %s, then %v %s", i, tc.results, got, want,
-							before.Status, before.Soonest, after.Status, after.Soonest)
+							before.Status, before.EarliestChange, after.Status, after.EarliestChange)
 					}
-					if changed := before.Status != after.Status || before.Soonest != after.Soonest; changed != (tc.told[i] == 'y') {
+					if changed := before.Status != after.Status || before.EarliestChange != after.EarliestChange; changed != (tc.told[i] == 'y') {
 						t.Errorf("Result %d of %s: changed is %t", i, tc.results, changed)
 					}
 				}

@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/probe"
 )
 
@@ -41,7 +42,7 @@ func (t *trail) latest() []time.Duration {
 
 // Report is all there is to say of a check at one moment, for people to look at.
 type Report struct {
-	State
+	health.State
 	Against int               // results that speak against the status,
 	Needed  int               // of so many that would change it
 	Due     time.Time         // when it is asked next
@@ -69,8 +70,8 @@ func (m *Monitor) Reports(checks []*Check, into []Report) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, c := range checks {
-		against := c.against(c.settings)
-		r := Report{State: c.state(m.epoch), Against: against, Needed: against + c.left(c.settings), Due: m.epoch.Add(m.dueOf(c)), Cert: m.certificates[c]}
+		against := c.Against(c.settings)
+		r := Report{State: c.state(m.epoch), Against: against, Needed: against + c.Left(c.settings), Due: m.epoch.Add(m.dueOf(c)), Cert: m.certificates[c]}
 		if t := m.trails[c]; t != nil {
 			r.Ended, r.Passed, r.Took = m.epoch.Add(t.ended), t.passed, t.latest()
 		}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/probe"
 )
 
@@ -41,7 +42,7 @@ func (m *Monitor) watch(c *Check) {
 	ctx, cancel := context.WithCancel(m.engine.ctx)
 	w := &idle{cancel: cancel, up: make(chan struct{}, 1)}
 	m.watches[c] = w
-	if c.status == Up {
+	if c.Status == health.Up {
 		w.up <- struct{}{}
 	}
 	m.engine.wg.Go(func() { m.keep(ctx, c, w) })
@@ -109,7 +110,7 @@ func (m *Monitor) mayHold(ctx context.Context, c *Check, w *idle) (held context.
 		w.letGo()
 		w.letGo = nil
 	}
-	if c.status != Up {
+	if c.Status != health.Up {
 		return nil, false
 	}
 	held, w.letGo = context.WithCancel(ctx)
@@ -132,18 +133,18 @@ func (m *Monitor) hurry(c *Check, w *idle) {
 
 // seen takes note of a result: it returns when the target is to be asked again, which is due unless there is a reason
 // for now.
-func (m *Monitor) seen(c *Check, before Status, now, due time.Duration) time.Duration {
+func (m *Monitor) seen(c *Check, before health.Status, now, due time.Duration) time.Duration {
 	w := m.watches[c]
 	if w == nil {
 		return due
 	}
 	switch {
-	case c.status == Up && before != Up:
+	case c.Status == health.Up && before != health.Up:
 		select {
 		case w.up <- struct{}{}:
 		default:
 		}
-	case c.status == Down && w.letGo != nil:
+	case c.Status == health.Down && w.letGo != nil:
 		w.letGo()
 	}
 	if w.again {

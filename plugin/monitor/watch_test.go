@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/probe"
 )
 
@@ -75,7 +76,7 @@ func TestWatch(t *testing.T) {
 		}
 		up.Store(false)
 		l.end(true)
-		if took := w.until(t, time.Minute, "down", func() bool { return m.state(c).Status == Down }); took > 2*time.Second {
+		if took := w.until(t, time.Minute, "down", func() bool { return m.state(c).Status == health.Down }); took > 2*time.Second {
 			t.Errorf("Down after %s, want twice the recheck", took)
 		}
 		begun := l.attempts()
@@ -87,7 +88,7 @@ func TestWatch(t *testing.T) {
 		l.mu.Lock()
 		l.dead = false
 		l.mu.Unlock()
-		w.until(t, 2*time.Hour, "up", func() bool { return m.state(c).Status == Up })
+		w.until(t, 2*time.Hour, "up", func() bool { return m.state(c).Status == health.Up })
 		synctest.Wait()
 		if n := l.attempts(); n != begun+1 && n != begun+2 {
 			t.Errorf("%d connections after it came up, want one at once", n-begun)
@@ -108,7 +109,7 @@ func TestWatchNoVerdict(t *testing.T) {
 			time.Sleep(time.Second)
 			l.end(false)
 		}
-		if n := len(f.times(number(1))); m.state(c).Status != Up || n < 40 || n > 80 {
+		if n := len(f.times(number(1))); m.state(c).Status != health.Up || n < 40 || n > 80 {
 			t.Errorf("%s after %d probes in an hour, want it up after some 50", m.state(c).Status, n)
 		}
 		m.Release(c, w)

@@ -11,14 +11,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/health"
 )
 
 // Vote is what a voter says of a target.
 type Vote struct {
 	Voter  string
-	Status monitor.Status // unknown is no vote
-	Kept   bool           // out of the answers there, though it is up: it was down before
+	Status health.Status // unknown is no vote
+	Kept   bool          // out of the answers there, though it is up: it was down before
 
 	// Returned is the time at which a kept target came back, by the voter's clock. It is zero if the voter does not say.
 	Returned time.Time
@@ -83,9 +83,9 @@ func (r Rule) need(votes int) int {
 
 // Decision is what votes come to.
 type Decision struct {
-	Status   monitor.Status // unknown: there was no vote
-	Up, Down []string       // the voters, by name
-	Slack    int            // so many votes have to change for the status to change
+	Status   health.Status // unknown: there was no vote
+	Up, Down []string      // the voters, by name
+	Slack    int           // so many votes have to change for the status to change
 	why      string
 }
 
@@ -95,9 +95,9 @@ func (r Rule) Decide(votes []Vote) Decision {
 	votes = slices.SortedFunc(slices.Values(votes), func(a, b Vote) int { return strings.Compare(a.Voter, b.Voter) })
 	for _, v := range votes {
 		switch v.Status {
-		case monitor.Up:
+		case health.Up:
 			d.Up = append(d.Up, v.Voter)
-		case monitor.Down:
+		case health.Down:
 			d.Down = append(d.Down, v.Voter)
 			if d.why == "" {
 				d.why = v.Why
@@ -108,24 +108,24 @@ func (r Rule) Decide(votes []Vote) Decision {
 	switch need := r.need(n); {
 	case n == 0:
 	case len(d.Up) >= need:
-		d.Status, d.Slack = monitor.Up, len(d.Up)-need+1
+		d.Status, d.Slack = health.Up, len(d.Up)-need+1
 	default:
-		d.Status, d.Slack = monitor.Down, need-len(d.Up)
+		d.Status, d.Slack = health.Down, need-len(d.Up)
 	}
 	return d
 }
 
 // String is the decision in words: "down by 2 of 3: fra, iad; up: nrt; fra: 3 failures: timeout".
 func (d Decision) String() string {
-	with, against, other := d.Up, d.Down, monitor.Down
-	if d.Status == monitor.Down {
-		with, against, other = d.Down, d.Up, monitor.Up
+	with, against, other := d.Up, d.Down, health.Down
+	if d.Status == health.Down {
+		with, against, other = d.Down, d.Up, health.Up
 	}
 	s := fmt.Sprintf("%s by %d of %d: %s", d.Status, len(with), len(d.Up)+len(d.Down), strings.Join(with, ", "))
 	if len(against) > 0 {
 		s += fmt.Sprintf("; %s: %s", other, strings.Join(against, ", "))
 	}
-	if d.Status == monitor.Down && d.why != "" {
+	if d.Status == health.Down && d.why != "" {
 		s += fmt.Sprintf("; %s: %s", d.Down[0], d.why)
 	}
 	return s

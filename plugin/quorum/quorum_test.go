@@ -7,14 +7,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/health"
 )
 
 // votes are those of voters a, b, c ... each of whom says u(p), d(own) or nothing (-).
 func votes(said string) []Vote {
 	var all []Vote
 	for i, word := range said {
-		v := Vote{Voter: string(rune('a' + i)), Status: map[rune]monitor.Status{'u': monitor.Up, 'd': monitor.Down}[word]}
+		v := Vote{Voter: string(rune('a' + i)), Status: map[rune]health.Status{'u': health.Up, 'd': health.Down}[word]}
 		if word == 'd' {
 			v.Why = "timeout"
 		}
@@ -75,20 +75,20 @@ func TestDecideExhaustively(t *testing.T) {
 				reversed := slices.Clone(votes(strings.Repeat("u", n)))
 				for i := range reversed {
 					if up&(1<<i) == 0 {
-						reversed[i].Status = monitor.Down
+						reversed[i].Status = health.Down
 					}
 				}
 				slices.Reverse(reversed)
 				if again := r.Decide(reversed); again.Status != d.Status || !slices.Equal(again.Up, d.Up) || again.Slack != d.Slack {
 					t.Fatalf("%s of %b: in another order %+v, want %+v", word, up, again, d)
 				}
-				if up == 1<<n-1 && d.Status != monitor.Up || up == 0 && d.Status != monitor.Down {
+				if up == 1<<n-1 && d.Status != health.Up || up == 0 && d.Status != health.Down {
 					t.Fatalf("%s: all %d are of one mind, and it is %s", word, n, d.Status)
 				}
 				least := n + 1
 				for other := range uint(1) << n {
 					o := decide(other)
-					if other&up == up && d.Status == monitor.Up && o.Status != monitor.Up {
+					if other&up == up && d.Status == health.Up && o.Status != health.Up {
 						t.Fatalf("%s: %b is up, and with more votes for it, %b, it is not", word, up, other)
 					}
 					if o.Status != d.Status {

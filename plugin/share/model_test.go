@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/quorum"
 )
 
@@ -60,8 +60,8 @@ type scene struct {
 }
 
 func (l life) vote(name string) (v quorum.Vote, ok bool) {
-	v.Voter, v.Status = name, map[life]monitor.Status{lifeUp: monitor.Up, lifeDown: monitor.Down}[l]
-	return v, v.Status != monitor.Unknown
+	v.Voter, v.Status = name, map[life]health.Status{lifeUp: health.Up, lifeDown: health.Down}[l]
+	return v, v.Status != health.Unknown
 }
 
 // modelBound is when all has come to rest: votes that are stale have gone, those that are new have settled.
@@ -83,7 +83,7 @@ func (v *values) beat(instance string, counter, votes int) []byte {
 	return v.beats[at]
 }
 
-func (v *values) vote(s monitor.Status, instance string) []byte {
+func (v *values) vote(s health.Status, instance string) []byte {
 	at := instance + s.String()
 	if v.votes[at] == nil {
 		v.votes[at] = voteOf(keyA, s, instance)
@@ -100,9 +100,9 @@ func (v *values) fill(t *tally, name string, k kept, counter int, alive time.Tim
 		t.beats(name, v.beat("now", counter, 1), alive)
 		return
 	}
-	status, instance := monitor.Up, "now"
+	status, instance := health.Up, "now"
 	if k == keptDown {
-		status = monitor.Down
+		status = health.Down
 	}
 	if k == keptBefore {
 		instance = "before"
@@ -170,11 +170,11 @@ func (v *values) run(w *scene, start time.Time) (atBound, later []quorum.Vote, r
 }
 
 // come is what a reader answers by its own status and the votes of others, as agreement does it.
-func come(r quorum.Rule, own monitor.Status, others []quorum.Vote) monitor.Status {
+func come(r quorum.Rule, own health.Status, others []quorum.Vote) health.Status {
 	if len(others) == 0 || r == quorum.Own {
 		return own
 	}
-	if own != monitor.Unknown {
+	if own != health.Unknown {
 		others = append(slices.Clip(others), quorum.Vote{Voter: "fra", Status: own})
 	}
 	return r.Decide(others).Status
@@ -192,11 +192,11 @@ func TestModel(t *testing.T) {
 	}
 	type question struct { // there are few
 		rule   quorum.Rule
-		own    monitor.Status
-		others [2]monitor.Status
+		own    health.Status
+		others [2]health.Status
 	}
-	answers := make(map[question]monitor.Status)
-	ask := func(r quorum.Rule, own monitor.Status, others []quorum.Vote) monitor.Status {
+	answers := make(map[question]health.Status)
+	ask := func(r quorum.Rule, own health.Status, others []quorum.Vote) health.Status {
 		q := question{rule: r, own: own}
 		for _, v := range others {
 			q.others[slices.Index(modelNames, v.Voter)] = v.Status
@@ -223,12 +223,12 @@ func TestModel(t *testing.T) {
 			}
 		}
 		for _, r := range rules {
-			for _, own := range []monitor.Status{monitor.Unknown, monitor.Up, monitor.Down} {
+			for _, own := range []health.Status{health.Unknown, health.Up, health.Down} {
 				answer, wanted := ask(r, own, atBound), ask(r, own, want)
 				if answer != wanted || ask(r, own, later) != wanted {
 					t.Fatalf("%+v, rule %s, own %s: %s, and later %s; want %s", *w, r, own, answer, ask(r, own, later), wanted)
 				}
-				same := own != monitor.Unknown // all who are alive and in touch see the same
+				same := own != health.Unknown // all who are alive and in touch see the same
 				for _, o := range want {
 					same = same && o.Status == own
 				}
@@ -299,7 +299,7 @@ func TestClocksApart(t *testing.T) {
 		after := time.Duration(n) * pulse / 4
 		if n%4 == 0 && n < 12 { // three beats, and no more
 			for tally, now := range map[*tally]time.Time{a: start.Add(after), b: ahead.Add(after)} {
-				tally.says("iad", modelID, voteOf(keyA, monitor.Down, "i"))
+				tally.says("iad", modelID, voteOf(keyA, health.Down, "i"))
 				tally.beats("iad", beatOf("i", uint64(n)+1, 1), now) // #nosec G115 -- small
 			}
 		}

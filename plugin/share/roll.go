@@ -3,7 +3,7 @@ package share
 import (
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/quorum"
 )
 
@@ -65,9 +65,9 @@ func newRoll(instance string) *roll {
 func (r *roll) cast(k Key, v quorum.Vote) bool {
 	about := k.id()
 	before := r.votes[about]
-	v.Kept = v.Status == monitor.Up && len(r.keepers[about]) > 0
+	v.Kept = v.Status == health.Up && len(r.keepers[about]) > 0
 	switch {
-	case v.Status == monitor.Unknown:
+	case v.Status == health.Unknown:
 		return r.withdraw(about)
 	case before != nil && before.vote.Status == v.Status && before.vote.Kept == v.Kept && (!v.Kept || before.vote.Returned.Equal(v.Returned)):
 		return false

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/quorum"
 )
 
@@ -101,7 +101,7 @@ func newWorld(t testing.TB, done string) *world {
 	w.roll.room = 2 // a beat and one vote
 	w.load()
 	for _, k := range w.keys {
-		w.roll.cast(k, quorum.Vote{Status: monitor.Up})
+		w.roll.cast(k, quorum.Vote{Status: health.Up})
 	}
 	w.step('t')
 	w.step('t')
@@ -202,9 +202,9 @@ func (w *world) write(applied, answered bool) {
 func (w *world) step(s rune) {
 	w.done += string(s)
 	toggle := func(k Key) {
-		v := quorum.Vote{Status: monitor.Down}
-		if c := w.roll.votes[k.id()]; c != nil && c.vote.Status == monitor.Down {
-			v.Status = monitor.Up
+		v := quorum.Vote{Status: health.Down}
+		if c := w.roll.votes[k.id()]; c != nil && c.vote.Status == health.Down {
+			v.Status = health.Up
 		}
 		w.roll.cast(k, v)
 	}
@@ -244,7 +244,7 @@ func (w *world) step(s rune) {
 	case 'f': // somebody puts his hand in
 		w.tampered = true
 		w.etcd.revision++
-		w.etcd.set(keyA.id(), string(voteOf(keyA, monitor.Down, "i")))
+		w.etcd.set(keyA.id(), string(voteOf(keyA, health.Down, "i")))
 		w.etcd.revision++
 		w.etcd.set(keyB.id(), "")
 	case 'k': // another process has our name
@@ -323,7 +323,7 @@ func TestRollWithdrawsWhileItWritesAnew(t *testing.T) {
 		r.room = 2
 		keys := []Key{keyA, keyB, {"icmp", keyA.Target}}
 		for _, k := range keys {
-			r.cast(k, quorum.Vote{Status: monitor.Up})
+			r.cast(k, quorum.Vote{Status: health.Up})
 		}
 		r.loaded("", nil, 1, at(0))
 		for n := 0; !r.held || len(r.dirty) > 0; n++ {
@@ -409,7 +409,7 @@ func TestRollKnowsItsOwn(t *testing.T) {
 	r := newRoll("i")
 	r.loaded("", nil, 1, at(0))
 	r.done(r.next(), 2, at(0))
-	r.cast(keyA, quorum.Vote{Status: monitor.Up})
+	r.cast(keyA, quorum.Vote{Status: health.Up})
 	b := r.next()
 	r.loaded(b.beat, map[string]string{keyA.id().String(): b.puts[keyA.id()]}, 3, at(1))
 	if got := r.due(); !r.held || !got.Equal(at(3)) {
@@ -420,14 +420,14 @@ func TestRollKnowsItsOwn(t *testing.T) {
 func TestRollWritesWhatHasChanged(t *testing.T) {
 	r := newRoll("i")
 	r.loaded("", nil, 1, at(0))
-	down := quorum.Vote{Status: monitor.Down, Why: "3 failures: timeout"}
+	down := quorum.Vote{Status: health.Down, Why: "3 failures: timeout"}
 	if !r.cast(keyA, down) || r.cast(keyA, down) {
 		t.Error("a vote is not new once")
 	}
-	if r.cast(keyA, quorum.Vote{Status: monitor.Down, Why: "4 failures: refused"}) {
+	if r.cast(keyA, quorum.Vote{Status: health.Down, Why: "4 failures: refused"}) {
 		t.Error("other words are a new vote")
 	}
-	if !r.cast(keyA, quorum.Vote{Status: monitor.Up}) || !r.cast(keyA, quorum.Vote{}) || r.cast(keyA, quorum.Vote{}) {
+	if !r.cast(keyA, quorum.Vote{Status: health.Up}) || !r.cast(keyA, quorum.Vote{}) || r.cast(keyA, quorum.Vote{}) {
 		t.Error("a vote that changes, and one that is withdrawn, are not new once")
 	}
 	for i := range 3 * ops {
@@ -449,10 +449,10 @@ func TestRollWritesWhatHasChanged(t *testing.T) {
 
 func TestRollKeepsWithinBounds(t *testing.T) {
 	r := newRoll("i")
-	if r.cast(Key{strings.Repeat("x", maxValue), keyA.Target}, quorum.Vote{Status: monitor.Up}) || r.ignored != 1 {
+	if r.cast(Key{strings.Repeat("x", maxValue), keyA.Target}, quorum.Vote{Status: health.Up}) || r.ignored != 1 {
 		t.Error("a question that is too long is shared, or not counted")
 	}
-	r.cast(keyA, quorum.Vote{Status: monitor.Down, Why: strings.Repeat("ü", maxValue)})
+	r.cast(keyA, quorum.Vote{Status: health.Down, Why: strings.Repeat("ü", maxValue)})
 	v, ok := parseBallot([]byte(r.votes[keyA.id()].value), "fra", keyA.id())
 	if !ok || len(v.vote.Why) < maxWhy-8 {
 		t.Errorf("a long reason: read %v, %d bytes", ok, len(v.vote.Why))
@@ -462,7 +462,7 @@ func TestRollKeepsWithinBounds(t *testing.T) {
 // A target is kept out as long as anybody here keeps it out, and only while it is up.
 func TestRollKeeps(t *testing.T) {
 	r := newRoll("i")
-	up, down := quorum.Vote{Status: monitor.Up}, quorum.Vote{Status: monitor.Down}
+	up, down := quorum.Vote{Status: health.Up}, quorum.Vote{Status: health.Down}
 	for i, step := range []struct {
 		do   func() bool
 		news bool
@@ -495,9 +495,9 @@ func TestBallotReturned(t *testing.T) {
 		vote quorum.Vote
 		want time.Time
 	}{
-		{quorum.Vote{Status: monitor.Up, Kept: true, Returned: at}, at},
-		{quorum.Vote{Status: monitor.Up, Kept: true}, time.Time{}},
-		{quorum.Vote{Status: monitor.Up, Returned: at}, time.Time{}}, // it is not kept
+		{quorum.Vote{Status: health.Up, Kept: true, Returned: at}, at},
+		{quorum.Vote{Status: health.Up, Kept: true}, time.Time{}},
+		{quorum.Vote{Status: health.Up, Returned: at}, time.Time{}}, // it is not kept
 	} {
 		value := ballotOf(keyA, tc.vote, "one")
 		if got, ok := parseBallot([]byte(value), "fra", keyA.id()); !ok || !got.vote.Returned.Equal(tc.want) || got.vote.Kept != tc.vote.Kept {

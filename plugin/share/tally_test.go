@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/quorum"
 )
 
@@ -25,7 +25,7 @@ func beatOf(instance string, counter uint64, votes int) []byte {
 	return []byte(text(beat{format, instance, counter, votes}))
 }
 
-func voteOf(k Key, s monitor.Status, instance string) []byte {
+func voteOf(k Key, s health.Status, instance string) []byte {
 	return []byte(ballotOf(k, quorum.Vote{Status: s, Why: "because"}, instance))
 }
 
@@ -54,7 +54,7 @@ func TestTallyCountsWhoIsAliveAndComplete(t *testing.T) {
 	beats := func(instance string, counter uint64, votes int) func(*tally, time.Time) {
 		return func(t *tally, now time.Time) { t.beats("fra", beatOf(instance, counter, votes), now) }
 	}
-	says := func(k Key, s monitor.Status, instance string) func(*tally, time.Time) {
+	says := func(k Key, s health.Status, instance string) func(*tally, time.Time) {
 		return func(t *tally, _ time.Time) { t.says("fra", k.id().String(), voteOf(k, s, instance)) }
 	}
 	takesBack := func(k Key) func(*tally, time.Time) {
@@ -65,28 +65,28 @@ func TestTallyCountsWhoIsAliveAndComplete(t *testing.T) {
 	}
 	none := func(*tally, time.Time) {}
 	for name, steps := range map[string][]step{
-		"a vote": {{0, beats("i", 1, 1), ""}, {0, says(keyA, monitor.Up, "i"), "fra:up"}, {1, says(keyA, monitor.Down, "i"), "fra:down"}},
-		"it is stale after ten seconds without a beat": {{0, beats("i", 1, 1), ""}, {0, says(keyA, monitor.Up, "i"), "fra:up"},
+		"a vote": {{0, beats("i", 1, 1), ""}, {0, says(keyA, health.Up, "i"), "fra:up"}, {1, says(keyA, health.Down, "i"), "fra:down"}},
+		"it is stale after ten seconds without a beat": {{0, beats("i", 1, 1), ""}, {0, says(keyA, health.Up, "i"), "fra:up"},
 			{9.9, none, "fra:up"}, {10, none, ""}, {11, beats("i", 2, 1), "fra:up"}},
-		"the same beat is no life": {{0, beats("i", 1, 1), ""}, {0, says(keyA, monitor.Up, "i"), "fra:up"},
+		"the same beat is no life": {{0, beats("i", 1, 1), ""}, {0, says(keyA, health.Up, "i"), "fra:up"},
 			{9, beats("i", 1, 1), "fra:up"}, {10, none, ""}},
-		"a counter that goes back is life": {{0, beats("i", 9, 1), ""}, {0, says(keyA, monitor.Up, "i"), "fra:up"},
+		"a counter that goes back is life": {{0, beats("i", 9, 1), ""}, {0, says(keyA, health.Up, "i"), "fra:up"},
 			{9, beats("i", 2, 1), "fra:up"}, {11, none, "fra:up"}},
-		"a vote of another instance is none": {{0, beats("i", 1, 1), ""}, {0, says(keyA, monitor.Up, "j"), ""},
-			{1, says(keyA, monitor.Up, "i"), "fra:up"}, {2, beats("j", 1, 0), ""}},
-		"votes before their beat": {{0, says(keyA, monitor.Up, "i"), ""}, {0, beats("i", 1, 1), "fra:up"}},
-		"as long as some are missing nobody counts": {{0, beats("i", 1, 2), ""}, {0, says(keyA, monitor.Up, "i"), ""},
-			{1, says(keyB, monitor.Up, "i"), "fra:up"}, {2, takesBack(keyB), ""}, {2, beats("i", 2, 1), "fra:up"}},
-		"withdrawn":  {{0, beats("i", 1, 1), ""}, {0, says(keyA, monitor.Up, "i"), "fra:up"}, {1, takesBack(keyA), ""}},
-		"no beat":    {{0, says(keyA, monitor.Up, "i"), ""}},
-		"gone":       {{0, beats("i", 1, 1), ""}, {0, says(keyA, monitor.Up, "i"), "fra:up"}, {1, func(t *tally, _ time.Time) { t.gone("fra") }, ""}},
+		"a vote of another instance is none": {{0, beats("i", 1, 1), ""}, {0, says(keyA, health.Up, "j"), ""},
+			{1, says(keyA, health.Up, "i"), "fra:up"}, {2, beats("j", 1, 0), ""}},
+		"votes before their beat": {{0, says(keyA, health.Up, "i"), ""}, {0, beats("i", 1, 1), "fra:up"}},
+		"as long as some are missing nobody counts": {{0, beats("i", 1, 2), ""}, {0, says(keyA, health.Up, "i"), ""},
+			{1, says(keyB, health.Up, "i"), "fra:up"}, {2, takesBack(keyB), ""}, {2, beats("i", 2, 1), "fra:up"}},
+		"withdrawn":  {{0, beats("i", 1, 1), ""}, {0, says(keyA, health.Up, "i"), "fra:up"}, {1, takesBack(keyA), ""}},
+		"no beat":    {{0, says(keyA, health.Up, "i"), ""}},
+		"gone":       {{0, beats("i", 1, 1), ""}, {0, says(keyA, health.Up, "i"), "fra:up"}, {1, func(t *tally, _ time.Time) { t.gone("fra") }, ""}},
 		"not JSON":   {{0, beats("i", 1, 0), ""}, {0, raw(keyA.id().String(), "up"), ""}},
-		"not its id": {{0, beats("i", 1, 0), ""}, {0, raw(keyB.id().String(), string(voteOf(keyA, monitor.Up, "i"))), ""}},
-		"too large": {{0, beats("i", 1, 0), ""}, {0, raw(keyA.id().String(), strings.TrimSuffix(string(voteOf(keyA, monitor.Up, "i")), "}")+
+		"not its id": {{0, beats("i", 1, 0), ""}, {0, raw(keyB.id().String(), string(voteOf(keyA, health.Up, "i"))), ""}},
+		"too large": {{0, beats("i", 1, 0), ""}, {0, raw(keyA.id().String(), strings.TrimSuffix(string(voteOf(keyA, health.Up, "i")), "}")+
 			strings.Repeat(" ", maxValue)+"}"), ""}},
-		"of a format to come": {{0, beats("i", 1, 0), ""}, {0, raw(keyA.id().String(), strings.Replace(string(voteOf(keyA, monitor.Up, "i")), `"format":1`, `"format":2`, 1)), ""}},
-		"unknown":             {{0, beats("i", 1, 0), ""}, {0, says(keyA, monitor.Unknown, "i"), ""}},
-		"a beat that is none": {{0, beats("i", 1, 1), ""}, {0, says(keyA, monitor.Up, "i"), "fra:up"},
+		"of a format to come": {{0, beats("i", 1, 0), ""}, {0, raw(keyA.id().String(), strings.Replace(string(voteOf(keyA, health.Up, "i")), `"format":1`, `"format":2`, 1)), ""}},
+		"unknown":             {{0, beats("i", 1, 0), ""}, {0, says(keyA, health.Unknown, "i"), ""}},
+		"a beat that is none": {{0, beats("i", 1, 1), ""}, {0, says(keyA, health.Up, "i"), "fra:up"},
 			{1, func(t *tally, now time.Time) { t.beats("fra", []byte("{"), now) }, ""}, {2, beats("i", 2, 1), "fra:up"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestTallyJoins(t *testing.T) {
 		is := newTally()
 		for _, site := range sites {
 			is.beats(site, beatOf("i", uint64(now.Unix()), 1), time.Time{})
-			is.says(site, keyA.id().String(), voteOf(keyA, monitor.Up, "i"))
+			is.says(site, keyA.id().String(), voteOf(keyA, health.Up, "i"))
 		}
 		is.follow(before, now, setBack)
 		return is
@@ -166,7 +166,7 @@ func TestTallyIsEager(t *testing.T) {
 		is := newTally()
 		for site := range strings.FieldsSeq(tc.sites) {
 			is.beats(site, beatOf("i", 0, 1), time.Time{})
-			is.says(site, keyA.id().String(), voteOf(keyA, monitor.Up, "i"))
+			is.says(site, keyA.id().String(), voteOf(keyA, health.Up, "i"))
 		}
 		is.eager = true
 		is.follow(newTally(), at(0), false)
@@ -189,14 +189,14 @@ func TestTallyIsEager(t *testing.T) {
 func TestTallyIsSetBack(t *testing.T) {
 	was := watching()
 	was.beats("fra", beatOf("i", 7, 1), at(-2))
-	was.says("fra", keyA.id().String(), voteOf(keyA, monitor.Down, "i"))
+	was.says("fra", keyA.id().String(), voteOf(keyA, health.Down, "i"))
 	was.beats("iad", beatOf("i", 7, 1), at(-9))
-	was.says("iad", keyA.id().String(), voteOf(keyA, monitor.Down, "i"))
+	was.says("iad", keyA.id().String(), voteOf(keyA, health.Down, "i"))
 	was.news(at(0))
 	is := newTally()
 	for _, site := range []string{"fra", "iad"} {
 		is.beats(site, beatOf("i", 3, 1), time.Time{})
-		is.says(site, keyA.id().String(), voteOf(keyA, monitor.Up, "i"))
+		is.says(site, keyA.id().String(), voteOf(keyA, health.Up, "i"))
 	}
 	if !is.earlier(was) || was.earlier(is) || is.earlier(is) {
 		t.Error("an earlier state is not seen, or one that is none")
@@ -231,12 +231,12 @@ func TestTallyNews(t *testing.T) {
 	}
 	want(start, nil, false, time.Time{})
 	is.beats("fra", beatOf("i", 1, 1), start)
-	is.says("fra", keyA.id().String(), voteOf(keyA, monitor.Up, "i"))
+	is.says("fra", keyA.id().String(), voteOf(keyA, health.Up, "i"))
 	want(start, nil, true, at(10))
-	is.says("fra", keyA.id().String(), voteOf(keyA, monitor.Up, "i"))
+	is.says("fra", keyA.id().String(), voteOf(keyA, health.Up, "i"))
 	want(start, nil, false, at(10))
 	is.beats("fra", beatOf("i", 2, 1), at(1))
-	is.says("fra", keyA.id().String(), voteOf(keyA, monitor.Down, "i"))
+	is.says("fra", keyA.id().String(), voteOf(keyA, health.Down, "i"))
 	want(at(1), []Key{keyA}, true, at(11))
 	want(at(11), nil, true, time.Time{})
 	is.beats("fra", beatOf("i", 3, 1), at(12))
@@ -249,7 +249,7 @@ func BenchmarkVotes(b *testing.B) {
 	is := watching()
 	for _, site := range []string{"fra", "iad", "nrt", "syd"} {
 		is.beats(site, beatOf("i", 1, 1), start)
-		is.says(site, keyA.id().String(), voteOf(keyA, monitor.Up, "i"))
+		is.says(site, keyA.id().String(), voteOf(keyA, health.Up, "i"))
 	}
 	b.ReportAllocs()
 	for b.Loop() {

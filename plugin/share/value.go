@@ -10,7 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/quorum"
 )
@@ -113,10 +113,10 @@ func parseBallot(value []byte, site string, want id) (s said, ok bool) {
 		s.vote.Returned = b.Returned
 	}
 	switch b.Status {
-	case monitor.Up.String():
-		s.vote.Status = monitor.Up
-	case monitor.Down.String():
-		s.vote.Status = monitor.Down
+	case health.Up.String():
+		s.vote.Status = health.Up
+	case health.Down.String():
+		s.vote.Status = health.Down
 	default:
 		return s, false
 	}

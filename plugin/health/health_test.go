@@ -1,4 +1,4 @@
-package monitor
+package health
 
 import (
 	"errors"
@@ -12,15 +12,15 @@ import (
 // letters are the statuses as the tests below write them.
 const letters = "?UD"
 
-// pass and fail are results as they are written here: p and f.
+// pass and fail are results as they are written in a script: p and f.
 const pass, fail = 'p', 'f'
 
 // follow is the history after some results, and the status after each of them.
-func follow(h history, results string, s *Settings) (history, string) {
+func follow(h History, results string, s *Settings) (History, string) {
 	var statuses strings.Builder
 	for _, r := range results {
-		h = h.after(r == pass, s)
-		statuses.WriteByte(letters[h.status])
+		h = h.After(r == pass, s)
+		statuses.WriteByte(letters[h.Status])
 	}
 	return h, statuses.String()
 }
@@ -122,7 +122,7 @@ func TestChart(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.cell, func(t *testing.T) {
-			if _, got := follow(history{}, tc.results, &tc.settings); got != tc.want {
+			if _, got := follow(History{}, tc.results, &tc.settings); got != tc.want {
 				t.Errorf("Fall %d, window %d, rise %d:\nresults %s\nhave    %s\nwant    %s",
 					tc.settings.Fall, tc.settings.Window, tc.settings.Rise, tc.results, got, tc.want)
 			}
@@ -155,19 +155,19 @@ func TestChartAgainstManual(t *testing.T) {
 			s.Window = s.Fall + random.IntN(8)
 		}
 		loss := random.IntN(100)
-		h, want, since := history{}, Unknown, ""
+		h, want, since := History{}, Unknown, ""
 		for range 300 {
 			r := "p"
 			if random.IntN(100) < loss {
 				r = "f"
 			}
 			since += r
-			h = h.after(r == "p", &s)
+			h = h.After(r == "p", &s)
 			if next := naive(want, since, &s); next != want {
 				want, since = next, ""
 			}
-			if h.status != want {
-				t.Fatalf("Settings %+v, status %v after %q, want %v", s, h.status, since, want)
+			if h.Status != want {
+				t.Fatalf("Settings %+v, status %v after %q, want %v", s, h.Status, since, want)
 			}
 		}
 	}
@@ -213,14 +213,14 @@ func TestSoonest(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.state, func(t *testing.T) {
-			h, _ := follow(history{}, tc.results, &tc.settings)
-			if left := h.left(&tc.settings); left != tc.left {
+			h, _ := follow(History{}, tc.results, &tc.settings)
+			if left := h.Left(&tc.settings); left != tc.left {
 				t.Errorf("After %q it takes %d more results, want %d", tc.results, left, tc.left)
 			}
-			if settled := h.settled(); settled != tc.settled {
+			if settled := h.IsSettled(); settled != tc.settled {
 				t.Errorf("After %q settled is %t, want %t", tc.results, settled, tc.settled)
 			}
-			if soonest := h.soonest(&tc.settings); soonest != tc.soonest {
+			if soonest := h.EarliestChange(&tc.settings); soonest != tc.soonest {
 				t.Errorf("After %q the status could change in %s, want %s", tc.results, soonest, tc.soonest)
 			}
 		})
@@ -240,16 +240,16 @@ func TestLeft(t *testing.T) {
 		for range random.IntN(30) {
 			results.WriteByte("pf"[random.IntN(2)])
 		}
-		h, _ := follow(history{}, results.String(), &s)
+		h, _ := follow(History{}, results.String(), &s)
 		against := "f"
-		if h.status == Down {
+		if h.Status == Down {
 			against = "p"
 		}
-		left := h.left(&s)
+		left := h.Left(&s)
 		almost, _ := follow(h, strings.Repeat(against, left-1), &s)
 		there, _ := follow(h, strings.Repeat(against, left), &s)
-		if left < 1 || almost.status != h.status || there.status == h.status {
-			t.Fatalf("Settings %+v: left is %d after %q, and the status %v, %v, %v", s, left, results.String(), h.status, almost.status, there.status)
+		if left < 1 || almost.Status != h.Status || there.Status == h.Status {
+			t.Fatalf("Settings %+v: left is %d after %q, and the status %v, %v, %v", s, left, results.String(), h.Status, almost.Status, there.Status)
 		}
 	}
 }
@@ -262,8 +262,8 @@ func TestWhy(t *testing.T) {
 		want     string
 	}{
 		{State{Status: Up}, Settings{Fall: 3, Rise: 2}, "1 pass"},
-		{State{Status: Up, Back: true, Err: refused}, Settings{Fall: 3, Rise: 2}, "2 passes"},
-		{State{Status: Up, Back: true, Err: refused}, Settings{Fall: 3, Rise: 1}, "1 pass"},
+		{State{Status: Up, Recovered: true, Err: refused}, Settings{Fall: 3, Rise: 2}, "2 passes"},
+		{State{Status: Up, Recovered: true, Err: refused}, Settings{Fall: 3, Rise: 1}, "1 pass"},
 		{State{Status: Down, Err: refused}, Settings{Fall: 1, Rise: 2}, "1 failure: connection refused"},
 		{State{Status: Down, Err: refused}, Settings{Fall: 1, Window: 10, Rise: 2}, "1 failure: connection refused"},
 		{State{Status: Down, Err: refused}, Settings{Fall: 3, Rise: 2}, "3 failures: connection refused"},
