@@ -15,7 +15,7 @@ import (
 type agreement struct {
 	status   health.Status
 	since    time.Time
-	back     bool      // see [monitor.State]
+	back     bool      // see [health.State]
 	returned time.Time // when the target came back, by the clock of this site, or of those that it was taken over from
 	kept     bool      // out of the answers, as it is back
 	heirOf   []string  // the sites that it was taken over from that it is kept out; nil: it was not

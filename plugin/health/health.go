@@ -1,3 +1,7 @@
+// Package health decides the status of one target from the results of its probes.
+//
+// It is arithmetic: it reads no clock and opens no connection. A caller may use its values from any number of goroutines
+// at once, if no goroutine writes to them.
 package health
 
 import (
@@ -6,11 +10,11 @@ import (
 	"time"
 )
 
-// Status is what is believed of a target.
+// Status is what is known of a target.
 type Status uint8
 
 const (
-	Unknown Status = iota // not asked often enough to tell
+	Unknown Status = iota // too few results
 	Up
 	Down
 )
@@ -20,33 +24,33 @@ func (s Status) String() string {
 	return [...]string{"unknown", "up", "down"}[s]
 }
 
-// Settings say how often a target is asked and how many results it takes to change its status: from
-// 1 to 255.
+// Settings say how often a target is probed, and how many results change its status: from 1 to 255.
 type Settings struct {
-	Interval time.Duration // between probes of a target that is surely up or surely down
-	Recheck  time.Duration // between probes while the last result disagrees with the status
+	Interval time.Duration // between probes of a target whose last result agrees with its status
+	Recheck  time.Duration // between probes while the last result contradicts the status
 	Timeout  time.Duration // for one probe; no longer than Interval
 	Fall     int           // failures that make it down: in a row, or among the last Window results
 	Window   int           // 0, or Fall to MaxWindow
 	Rise     int           // passes in a row that make it up again
 }
 
-// EarliestChange is the least time, from its latest probe on, in which a target that is surely up or surely down can change.
+// EarliestChange returns the shortest time, from its latest probe on, in which a target with this status can change it, if
+// its last result agrees with the status.
 func (s *Settings) EarliestChange(status Status) time.Duration {
 	return History{Status: status}.EarliestChange(s)
 }
 
-// MaxWindow is how many results a history can hold.
+// MaxWindow is the largest number of results that a history holds.
 const MaxWindow = 64
 
-// History is a status and the results that speak against it. The zero value knows nothing.
+// History is a status and the results that contradict it. The zero value has the status Unknown and no results.
 type History struct {
 	Status Status
 	count  uint8  // results in a row against the status
 	window uint64 // the last results while up, the latest in bit 0; 1 is a failure
 }
 
-// After is the state chart:
+// After returns the history after one more result. This is the state chart:
 //
 //	| status  | a pass                            | a failure                                        |
 //	| ------- | --------------------------------- | ------------------------------------------------ |
@@ -77,7 +81,7 @@ func (h History) After(passed bool, s *Settings) History {
 	return History{Status: Down}
 }
 
-// Left is how many more results against the status change it.
+// Left returns how many more results that contradict the status change it.
 func (h History) Left(s *Settings) int {
 	switch {
 	case h.Status == Down:
@@ -88,10 +92,10 @@ func (h History) Left(s *Settings) int {
 	return s.Fall - int(h.count)
 }
 
-// IsSettled says whether the last result agrees with the status.
+// IsSettled reports whether the last result agrees with the status.
 func (h History) IsSettled() bool { return h.Status != Unknown && h.count == 0 }
 
-// State is what is believed of a target at one moment, and why.
+// State is what is known of a target at one moment, and why.
 type State struct {
 	Status    Status
 	Since     time.Time // when Status began; zero while unknown
@@ -109,8 +113,8 @@ type State struct {
 	EarliestChange time.Duration
 }
 
-// EarliestChange is the time it takes at least until the status changes. Every result that is still needed
-// comes after Recheck, except that a settled target is left alone for Interval first.
+// EarliestChange returns the shortest time until the status changes. Each result that is still needed comes after Recheck.
+// If the last result agrees with the status, the first one comes after Interval.
 func (h History) EarliestChange(s *Settings) time.Duration {
 	left := h.Left(s)
 	if h.IsSettled() {
@@ -119,7 +123,7 @@ func (h History) EarliestChange(s *Settings) time.Duration {
 	return time.Duration(left) * s.Recheck
 }
 
-// Against is how many results speak against the status.
+// Against returns how many results contradict the status.
 func (h History) Against(s *Settings) int {
 	if h.Status == Up && s.Window > 0 {
 		return bits.OnesCount64(h.window)
@@ -127,7 +131,7 @@ func (h History) Against(s *Settings) int {
 	return int(h.count)
 }
 
-// Why is the reason for the status in words: "3 failures: connection refused".
+// Why returns the reason for the status as text: "3 failures: connection refused".
 func (s State) Why(settings *Settings) string {
 	switch {
 	case s.Reason != "":

@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/quorum"
 	"github.com/coredns-failover/failover/plugin/share"
@@ -265,8 +265,8 @@ func key(n int) share.Key {
 }
 
 var (
-	up   = quorum.Vote{Status: monitor.Up}
-	down = quorum.Vote{Status: monitor.Down, Why: "3 failures: connection refused"}
+	up   = quorum.Vote{Status: health.Up}
+	down = quorum.Vote{Status: health.Down, Why: "3 failures: connection refused"}
 )
 
 // eventually waits for something to be so.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/quorum"
 	"github.com/coredns-failover/failover/plugin/share"
@@ -35,7 +35,7 @@ func (deaf) Infof(string, ...any)               {}
 func (deaf) Warningf(string, ...any)            {}
 
 // says has it say the same of all members.
-func (s liar) says(status monitor.Status) {
+func (s liar) says(status health.Status) {
 	for _, k := range s.keys {
 		s.Cast(k, quorum.Vote{Status: status, Why: "a lie"})
 	}
@@ -58,8 +58,8 @@ func lies(l *lab, r *report) error {
 	stranger, impostor := l.liar("liar", keys), l.liar(names[0], keys)
 	defer stranger.Close()
 	defer impostor.Close()
-	stranger.says(monitor.Down)
-	impostor.says(monitor.Down)
+	stranger.says(health.Down)
+	impostor.says(health.Down)
 	if _, err := await(10*time.Second, "the votes of the liar count", func() bool {
 		text := l.metrics(0)
 		return strings.Contains(text, `site_fresh{site="liar"} 1`) && strings.Contains(text, fmt.Sprintf(`site_votes{site="liar"} %d`, members))
@@ -71,7 +71,7 @@ func lies(l *lab, r *report) error {
 	}
 	time.Sleep(time.Second)
 	for n := range 60 {
-		stranger.says([]monitor.Status{monitor.Up, monitor.Down}[n%2])
+		stranger.says([]health.Status{health.Up, health.Down}[n%2])
 		if err := litter(ctx, c, n); err != nil {
 			return err
 		}
