@@ -8,7 +8,6 @@ import (
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/quorum"
-	"github.com/coredns-failover/failover/plugin/share"
 )
 
 // agreement is what the voters have come to for one check of a pool. The zero value is nothing yet.
@@ -45,16 +44,16 @@ func (m *agreement) set(status health.Status, since time.Time, back bool) {
 // ballot is where votes are cast and found. [share.Share] is one.
 type ballot interface {
 	Site() string
-	Keep(k share.Key, by any, kept bool)
-	Cast(k share.Key, v quorum.Vote)
-	Withdraw(k share.Key)
-	Votes(k share.Key) []quorum.Vote
+	Keep(k quorum.Key, by any, kept bool)
+	Cast(k quorum.Key, v quorum.Vote)
+	Withdraw(k quorum.Key)
+	Votes(k quorum.Key) []quorum.Vote
 }
 
 // key is what a vote on the i-th question to a member is about.
-func (q *inquiry) key(i int, member netip.AddrPort) share.Key {
+func (q *inquiry) key(i int, member netip.AddrPort) quorum.Key {
 	target, _ := q.probes[i].Target(member) // setup has seen that there is one
-	return share.Key{Question: q.probes[i].String(), Target: target}
+	return quorum.Key{Question: q.probes[i].String(), Target: target}
 }
 
 // agree puts in the place of the states of a member what all voters come to. memory is what they came to last, one for
@@ -93,7 +92,7 @@ func (q *inquiry) withdraw(member netip.AddrPort, by any) {
 		}
 		b.Keep(k, by, false)
 		if !asked {
-			process.Voted([]share.Key{k}) // should somebody have begun to ask in between
+			process.Voted([]quorum.Key{k}) // should somebody have begun to ask in between
 		}
 	}
 }
@@ -110,7 +109,7 @@ func (q *inquiry) inherit(before *inquiry, agreed []agreement) []agreement {
 }
 
 // vote is that of this site. Where others here ask the same with other settings, it is the same for all of them.
-func (q *inquiry) vote(b ballot, by *monitor.Monitor, k share.Key, s *health.State) quorum.Vote {
+func (q *inquiry) vote(b ballot, by *monitor.Monitor, k quorum.Key, s *health.State) quorum.Vote {
 	v := quorum.Vote{Voter: b.Site(), Status: s.Status}
 	if believed, ok := by.Believed(k.Question, k.Target); ok {
 		v.Status = believed.Status

@@ -23,8 +23,8 @@ import (
 type abroad struct {
 	mu     sync.Mutex
 	votes  map[netip.Addr][]quorum.Vote
-	cast   map[share.Key]quorum.Vote
-	kept   map[share.Key]map[any]bool
+	cast   map[quorum.Key]quorum.Vote
+	kept   map[quorum.Key]map[any]bool
 	told   []string // what this site has decided
 	lost   string   // why it cannot be reached; "": it can
 	closed bool
@@ -34,7 +34,7 @@ type abroad struct {
 // elsewhere is an abroad that this process has to do with until the test ends.
 func elsewhere(t *testing.T) *abroad {
 	t.Helper()
-	a := &abroad{votes: make(map[netip.Addr][]quorum.Vote), cast: make(map[share.Key]quorum.Vote), kept: make(map[share.Key]map[any]bool), ready: make(chan struct{})}
+	a := &abroad{votes: make(map[netip.Addr][]quorum.Vote), cast: make(map[quorum.Key]quorum.Vote), kept: make(map[quorum.Key]map[any]bool), ready: make(chan struct{})}
 	close(a.ready)
 	var all sites = a
 	process.sharing.now.Store(&all)
@@ -59,7 +59,7 @@ func (a *abroad) say(addr, votes string) {
 		}
 		a.votes[target] = append(a.votes[target], v)
 	}
-	var keys []share.Key
+	var keys []quorum.Key
 	for k := range a.cast {
 		if k.Target.Addr() == target {
 			keys = append(keys, k)
@@ -84,7 +84,7 @@ func (a *abroad) own() string {
 
 func (a *abroad) Site() string { return "fra" }
 
-func (a *abroad) Cast(k share.Key, v quorum.Vote) {
+func (a *abroad) Cast(k quorum.Key, v quorum.Vote) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.cast[k] = v; v.Status == health.Unknown {
@@ -92,7 +92,7 @@ func (a *abroad) Cast(k share.Key, v quorum.Vote) {
 	}
 }
 
-func (a *abroad) Keep(k share.Key, by any, kept bool) {
+func (a *abroad) Keep(k quorum.Key, by any, kept bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.kept[k] == nil {
@@ -117,9 +117,9 @@ func (a *abroad) keeps() string {
 	return strings.Join(slices.Compact(all), " ")
 }
 
-func (a *abroad) Withdraw(k share.Key) { a.Cast(k, quorum.Vote{}) }
+func (a *abroad) Withdraw(k quorum.Key) { a.Cast(k, quorum.Vote{}) }
 
-func (a *abroad) Votes(k share.Key) []quorum.Vote {
+func (a *abroad) Votes(k quorum.Key) []quorum.Vote {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.votes[k.Target.Addr()]

@@ -18,7 +18,6 @@ import (
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/probe"
 	"github.com/coredns-failover/failover/plugin/quorum"
-	"github.com/coredns-failover/failover/plugin/share"
 	"github.com/coredns-failover/failover/plugin/status"
 
 	"github.com/coredns/coredns/core/dnsserver"
@@ -419,12 +418,12 @@ func (r *registry) collectSites(ch chan<- prometheus.Metric) {
 func (r *registry) votes(b ballot) (voters map[int]int, disagreed int) {
 	voters = make(map[int]int)
 	type own struct {
-		key    share.Key
+		key    quorum.Key
 		status health.Status
 	}
 	var all []own
 	r.monitorInUse().All(func(question string, target netip.AddrPort, k monitor.Known) {
-		all = append(all, own{share.Key{Question: question, Target: target}, k.Status})
+		all = append(all, own{quorum.Key{Question: question, Target: target}, k.Status})
 	})
 	for _, o := range all {
 		votes := b.Votes(o.key)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/quorum"
 	"github.com/coredns-failover/failover/plugin/share"
 	"github.com/coredns-failover/failover/plugin/status"
 
@@ -143,7 +144,7 @@ func (s *sharing) sites() sites {
 }
 
 // Voted implements the [share.Heard] interface, as do the methods below.
-func (r *registry) Voted(keys []share.Key) {
+func (r *registry) Voted(keys []quorum.Key) {
 	m := r.monitorInUse()
 	if keys == nil {
 		m.NudgeAll()

@@ -111,7 +111,7 @@ func (v *values) fill(t *tally, name string, k kept, counter int, alive time.Tim
 	t.says(name, modelID, v.vote(status, instance))
 }
 
-var modelID = keyA.id().String()
+var modelID = keyID(keyA).String()
 
 // run has a reader live through a scene, and returns what it has come to at the bound, and a while later; and a site that
 // has counted on its way for longer after its last beat than it is fresh, "" if none has.

@@ -62,8 +62,8 @@ func newRoll(instance string) *roll {
 
 // cast takes a vote, and says whether there is something to write. Other words for the same are nothing: a target that
 // is down fails now in one way, now in another.
-func (r *roll) cast(k Key, v quorum.Vote) bool {
-	about := k.id()
+func (r *roll) cast(k quorum.Key, v quorum.Vote) bool {
+	about := keyID(k)
 	before := r.votes[about]
 	v.Kept = v.Status == health.Up && len(r.keepers[about]) > 0
 	switch {
@@ -83,11 +83,11 @@ func (r *roll) cast(k Key, v quorum.Vote) bool {
 }
 
 // keep takes whether somebody keeps a target out, and says whether there is something to write.
-func (r *roll) keep(k Key, by any, kept bool) bool {
+func (r *roll) keep(k quorum.Key, by any, kept bool) bool {
 	if !kept && len(r.keepers) == 0 {
 		return false
 	}
-	about := k.id()
+	about := keyID(k)
 	all := r.keepers[about]
 	switch {
 	case kept && all == nil:

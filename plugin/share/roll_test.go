@@ -79,7 +79,7 @@ type world struct {
 	old    *store
 	roll   *roll
 	reader *tally
-	keys   []Key
+	keys   []quorum.Key
 	rival  uint64
 
 	wrote    map[string]map[id]string // what goes with a beat
@@ -95,7 +95,7 @@ func newWorld(t testing.TB, done string) *world {
 		etcd:   &store{revision: 1, votes: make(map[id]string)},
 		roll:   newRoll("i"),
 		reader: watching(),
-		keys:   []Key{keyA, keyB, {"icmp", keyA.Target}},
+		keys:   []quorum.Key{keyA, keyB, {Question: "icmp", Target: keyA.Target}},
 		wrote:  make(map[string]map[id]string), complete: make(map[string]bool),
 	}
 	w.roll.room = 2 // a beat and one vote
@@ -201,9 +201,9 @@ func (w *world) write(applied, answered bool) {
 
 func (w *world) step(s rune) {
 	w.done += string(s)
-	toggle := func(k Key) {
+	toggle := func(k quorum.Key) {
 		v := quorum.Vote{Status: health.Down}
-		if c := w.roll.votes[k.id()]; c != nil && c.vote.Status == health.Down {
+		if c := w.roll.votes[keyID(k)]; c != nil && c.vote.Status == health.Down {
 			v.Status = health.Up
 		}
 		w.roll.cast(k, v)
@@ -244,9 +244,9 @@ func (w *world) step(s rune) {
 	case 'f': // somebody puts his hand in
 		w.tampered = true
 		w.etcd.revision++
-		w.etcd.set(keyA.id(), string(voteOf(keyA, health.Down, "i")))
+		w.etcd.set(keyID(keyA), string(voteOf(keyA, health.Down, "i")))
 		w.etcd.revision++
-		w.etcd.set(keyB.id(), "")
+		w.etcd.set(keyID(keyB), "")
 	case 'k': // another process has our name
 		w.rival++
 		w.etcd.revision++
@@ -321,7 +321,7 @@ func TestRollWithdrawsWhileItWritesAnew(t *testing.T) {
 	for range 50 { // what goes into a transaction is a matter of chance
 		r := newRoll("i")
 		r.room = 2
-		keys := []Key{keyA, keyB, {"icmp", keyA.Target}}
+		keys := []quorum.Key{keyA, keyB, {Question: "icmp", Target: keyA.Target}}
 		for _, k := range keys {
 			r.cast(k, quorum.Vote{Status: health.Up})
 		}
@@ -340,8 +340,8 @@ func TestRollWithdrawsWhileItWritesAnew(t *testing.T) {
 			}
 			if n == 1 {
 				for _, k := range keys {
-					if _, ok := r.stored[k.id()]; ok {
-						r.withdraw(k.id())
+					if _, ok := r.stored[keyID(k)]; ok {
+						r.withdraw(keyID(k))
 					}
 				}
 			}
@@ -411,7 +411,7 @@ func TestRollKnowsItsOwn(t *testing.T) {
 	r.done(r.next(), 2, at(0))
 	r.cast(keyA, quorum.Vote{Status: health.Up})
 	b := r.next()
-	r.loaded(b.beat, map[string]string{keyA.id().String(): b.puts[keyA.id()]}, 3, at(1))
+	r.loaded(b.beat, map[string]string{keyID(keyA).String(): b.puts[keyID(keyA)]}, 3, at(1))
 	if got := r.due(); !r.held || !got.Equal(at(3)) {
 		t.Errorf("held %v, due in %s; want true, 3s", r.held, got.Sub(start))
 	}
@@ -431,7 +431,7 @@ func TestRollWritesWhatHasChanged(t *testing.T) {
 		t.Error("a vote that changes, and one that is withdrawn, are not new once")
 	}
 	for i := range 3 * ops {
-		r.cast(Key{fmt.Sprint(i), keyA.Target}, down)
+		r.cast(quorum.Key{Question: fmt.Sprint(i), Target: keyA.Target}, down)
 	}
 	var sizes []int
 	for r.due().IsZero() {
@@ -449,11 +449,11 @@ func TestRollWritesWhatHasChanged(t *testing.T) {
 
 func TestRollKeepsWithinBounds(t *testing.T) {
 	r := newRoll("i")
-	if r.cast(Key{strings.Repeat("x", maxValue), keyA.Target}, quorum.Vote{Status: health.Up}) || r.ignored != 1 {
+	if r.cast(quorum.Key{Question: strings.Repeat("x", maxValue), Target: keyA.Target}, quorum.Vote{Status: health.Up}) || r.ignored != 1 {
 		t.Error("a question that is too long is shared, or not counted")
 	}
 	r.cast(keyA, quorum.Vote{Status: health.Down, Why: strings.Repeat("ü", maxValue)})
-	v, ok := parseBallot([]byte(r.votes[keyA.id()].value), "fra", keyA.id())
+	v, ok := parseBallot([]byte(r.votes[keyID(keyA)].value), "fra", keyID(keyA))
 	if !ok || len(v.vote.Why) < maxWhy-8 {
 		t.Errorf("a long reason: read %v, %d bytes", ok, len(v.vote.Why))
 	}
@@ -481,7 +481,7 @@ func TestRollKeeps(t *testing.T) {
 		if got := step.do(); got != step.news {
 			t.Errorf("step %d: there is news: %t, want %t", i, got, step.news)
 		}
-		c := r.votes[keyA.id()]
+		c := r.votes[keyID(keyA)]
 		if got := c != nil && strings.Contains(c.value, `"kept":true`); got != step.kept {
 			t.Errorf("step %d: kept %t, want %t", i, got, step.kept)
 		}
@@ -500,7 +500,7 @@ func TestBallotReturned(t *testing.T) {
 		{quorum.Vote{Status: health.Up, Returned: at}, time.Time{}}, // it is not kept
 	} {
 		value := ballotOf(keyA, tc.vote, "one")
-		if got, ok := parseBallot([]byte(value), "fra", keyA.id()); !ok || !got.vote.Returned.Equal(tc.want) || got.vote.Kept != tc.vote.Kept {
+		if got, ok := parseBallot([]byte(value), "fra", keyID(keyA)); !ok || !got.vote.Returned.Equal(tc.want) || got.vote.Kept != tc.vote.Kept {
 			t.Errorf("%s is read as %+v, %t; want that it returned at %s", value, got.vote, ok, tc.want)
 		}
 		if has := strings.Contains(value, "returned"); has == tc.want.IsZero() {

@@ -8,7 +8,6 @@ package share
 import (
 	"context"
 	"crypto/rand"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -18,17 +17,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Key is a question and the target that is asked.
-type Key struct {
-	Question string
-	Target   netip.AddrPort
-}
-
 // Heard is told what comes from the other sites. Its methods are called one after the other, and not within Open or
 // Close. They must not wait for long, and not for Close.
 type Heard interface {
 	// Voted says that votes about these have come, changed or gone; nil: about anything.
-	Voted(keys []Key)
+	Voted(keys []quorum.Key)
 
 	// Decided says that there are other overrides than before: once they are known, and whenever they change, by whomever.
 	// all are those of all sites at the moment when it is called.
@@ -159,7 +152,7 @@ func (s *Share) Site() string { return s.config.Site }
 
 // Cast is our vote about a target. The same again costs next to nothing, and its words alone are nothing new. Unknown is
 // no vote.
-func (s *Share) Cast(k Key, v quorum.Vote) {
+func (s *Share) Cast(k quorum.Key, v quorum.Vote) {
 	s.mu.Lock()
 	changed := s.roll.cast(k, v)
 	s.mu.Unlock()
@@ -170,7 +163,7 @@ func (s *Share) Cast(k Key, v quorum.Vote) {
 
 // Keep is whether somebody here, whoever that is, keeps a target out of the answers as it was down before. It goes with our
 // vote.
-func (s *Share) Keep(k Key, by any, kept bool) {
+func (s *Share) Keep(k quorum.Key, by any, kept bool) {
 	s.mu.Lock()
 	changed := s.roll.keep(k, by, kept)
 	s.mu.Unlock()
@@ -180,10 +173,10 @@ func (s *Share) Keep(k Key, by any, kept bool) {
 }
 
 // Withdraw is that nobody here asks a target any more.
-func (s *Share) Withdraw(k Key) { s.Cast(k, quorum.Vote{}) }
+func (s *Share) Withdraw(k quorum.Key) { s.Cast(k, quorum.Vote{}) }
 
 // Votes are the fresh votes of the other sites about a target, by name; nil: there are none.
-func (s *Share) Votes(k Key) []quorum.Vote {
+func (s *Share) Votes(k quorum.Key) []quorum.Vote {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.tally.votes(k, time.Now())

@@ -32,7 +32,7 @@ type tally struct {
 	ignored uint64    // values that were none
 
 	// What has changed since it was asked last.
-	some map[id]Key
+	some map[id]quorum.Key
 	all  bool
 }
 
@@ -46,7 +46,7 @@ type site struct {
 }
 
 func newTally() *tally {
-	return &tally{sites: make(map[string]*site), some: make(map[id]Key)}
+	return &tally{sites: make(map[string]*site), some: make(map[id]quorum.Key)}
 }
 
 // clone is the tally that counts, for one that takes the place of its owner.
@@ -87,10 +87,10 @@ func (t *tally) current(now time.Time) *tally {
 }
 
 // votes are those about a key that count.
-func (t *tally) votes(k Key, now time.Time) []quorum.Vote {
+func (t *tally) votes(k quorum.Key, now time.Time) []quorum.Vote {
 	t = t.current(now)
 	var votes []quorum.Vote
-	about := k.id()
+	about := keyID(k)
 	for _, s := range t.sites {
 		v, ok := s.votes[about]
 		if ok && v.instance == s.beat.Instance && t.counted(s, now) {
@@ -229,7 +229,7 @@ func (t *tally) earlier(before *tally) bool {
 
 // news is whose votes have changed since the last call: any is true, and the keys are nil where they could be any. Next
 // is when time alone will change something; zero: never.
-func (t *tally) news(now time.Time) (keys []Key, any bool, next time.Time) {
+func (t *tally) news(now time.Time) (keys []quorum.Key, any bool, next time.Time) {
 	soonest := func(at time.Time) {
 		if at.After(now) && (next.IsZero() || at.Before(next)) {
 			next = at

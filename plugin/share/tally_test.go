@@ -14,8 +14,8 @@ import (
 
 var (
 	start = time.Now()
-	keyA  = Key{"http:///health", netip.MustParseAddrPort("192.0.2.1:80")}
-	keyB  = Key{"http:///health", netip.MustParseAddrPort("192.0.2.2:80")}
+	keyA  = quorum.Key{"http:///health", netip.MustParseAddrPort("192.0.2.1:80")}
+	keyB  = quorum.Key{"http:///health", netip.MustParseAddrPort("192.0.2.2:80")}
 )
 
 // at is so many seconds after the start.
@@ -25,12 +25,12 @@ func beatOf(instance string, counter uint64, votes int) []byte {
 	return []byte(text(beat{format, instance, counter, votes}))
 }
 
-func voteOf(k Key, s health.Status, instance string) []byte {
+func voteOf(k quorum.Key, s health.Status, instance string) []byte {
 	return []byte(ballotOf(k, quorum.Vote{Status: s, Why: "because"}, instance))
 }
 
 // says is a tally in words: "fra:up nrt:down".
-func (t *tally) words(k Key, now time.Time) string {
+func (t *tally) words(k quorum.Key, now time.Time) string {
 	var words []string
 	for _, v := range t.votes(k, now) {
 		words = append(words, v.Voter+":"+v.Status.String())
@@ -54,11 +54,11 @@ func TestTallyCountsWhoIsAliveAndComplete(t *testing.T) {
 	beats := func(instance string, counter uint64, votes int) func(*tally, time.Time) {
 		return func(t *tally, now time.Time) { t.beats("fra", beatOf(instance, counter, votes), now) }
 	}
-	says := func(k Key, s health.Status, instance string) func(*tally, time.Time) {
-		return func(t *tally, _ time.Time) { t.says("fra", k.id().String(), voteOf(k, s, instance)) }
+	says := func(k quorum.Key, s health.Status, instance string) func(*tally, time.Time) {
+		return func(t *tally, _ time.Time) { t.says("fra", keyID(k).String(), voteOf(k, s, instance)) }
 	}
-	takesBack := func(k Key) func(*tally, time.Time) {
-		return func(t *tally, _ time.Time) { t.says("fra", k.id().String(), nil) }
+	takesBack := func(k quorum.Key) func(*tally, time.Time) {
+		return func(t *tally, _ time.Time) { t.says("fra", keyID(k).String(), nil) }
 	}
 	raw := func(word, value string) func(*tally, time.Time) {
 		return func(t *tally, _ time.Time) { t.says("fra", word, []byte(value)) }
@@ -80,11 +80,11 @@ func TestTallyCountsWhoIsAliveAndComplete(t *testing.T) {
 		"withdrawn":  {{0, beats("i", 1, 1), ""}, {0, says(keyA, health.Up, "i"), "fra:up"}, {1, takesBack(keyA), ""}},
 		"no beat":    {{0, says(keyA, health.Up, "i"), ""}},
 		"gone":       {{0, beats("i", 1, 1), ""}, {0, says(keyA, health.Up, "i"), "fra:up"}, {1, func(t *tally, _ time.Time) { t.gone("fra") }, ""}},
-		"not JSON":   {{0, beats("i", 1, 0), ""}, {0, raw(keyA.id().String(), "up"), ""}},
-		"not its id": {{0, beats("i", 1, 0), ""}, {0, raw(keyB.id().String(), string(voteOf(keyA, health.Up, "i"))), ""}},
-		"too large": {{0, beats("i", 1, 0), ""}, {0, raw(keyA.id().String(), strings.TrimSuffix(string(voteOf(keyA, health.Up, "i")), "}")+
+		"not JSON":   {{0, beats("i", 1, 0), ""}, {0, raw(keyID(keyA).String(), "up"), ""}},
+		"not its id": {{0, beats("i", 1, 0), ""}, {0, raw(keyID(keyB).String(), string(voteOf(keyA, health.Up, "i"))), ""}},
+		"too large": {{0, beats("i", 1, 0), ""}, {0, raw(keyID(keyA).String(), strings.TrimSuffix(string(voteOf(keyA, health.Up, "i")), "}")+
 			strings.Repeat(" ", maxValue)+"}"), ""}},
-		"of a format to come": {{0, beats("i", 1, 0), ""}, {0, raw(keyA.id().String(), strings.Replace(string(voteOf(keyA, health.Up, "i")), `"format":1`, `"format":2`, 1)), ""}},
+		"of a format to come": {{0, beats("i", 1, 0), ""}, {0, raw(keyID(keyA).String(), strings.Replace(string(voteOf(keyA, health.Up, "i")), `"format":1`, `"format":2`, 1)), ""}},
 		"unknown":             {{0, beats("i", 1, 0), ""}, {0, says(keyA, health.Unknown, "i"), ""}},
 		"a beat that is none": {{0, beats("i", 1, 1), ""}, {0, says(keyA, health.Up, "i"), "fra:up"},
 			{1, func(t *tally, now time.Time) { t.beats("fra", []byte("{"), now) }, ""}, {2, beats("i", 2, 1), "fra:up"}},
@@ -104,7 +104,7 @@ func TestTallyCountsWhoIsAliveAndComplete(t *testing.T) {
 func TestTallyCountsWhatItIgnores(t *testing.T) {
 	is := watching()
 	is.says("fra", "xyz", []byte("{}"))
-	is.says("fra", keyA.id().String(), []byte("{}"))
+	is.says("fra", keyID(keyA).String(), []byte("{}"))
 	is.beats("fra", []byte("{}"), start)
 	for i := range maxSites + 1 {
 		is.beats(fmt.Sprint("site", i), beatOf("i", 1, 0), start)
@@ -120,7 +120,7 @@ func TestTallyJoins(t *testing.T) {
 		is := newTally()
 		for _, site := range sites {
 			is.beats(site, beatOf("i", uint64(now.Unix()), 1), time.Time{})
-			is.says(site, keyA.id().String(), voteOf(keyA, health.Up, "i"))
+			is.says(site, keyID(keyA).String(), voteOf(keyA, health.Up, "i"))
 		}
 		is.follow(before, now, setBack)
 		return is
@@ -166,7 +166,7 @@ func TestTallyIsEager(t *testing.T) {
 		is := newTally()
 		for site := range strings.FieldsSeq(tc.sites) {
 			is.beats(site, beatOf("i", 0, 1), time.Time{})
-			is.says(site, keyA.id().String(), voteOf(keyA, health.Up, "i"))
+			is.says(site, keyID(keyA).String(), voteOf(keyA, health.Up, "i"))
 		}
 		is.eager = true
 		is.follow(newTally(), at(0), false)
@@ -189,14 +189,14 @@ func TestTallyIsEager(t *testing.T) {
 func TestTallyIsSetBack(t *testing.T) {
 	was := watching()
 	was.beats("fra", beatOf("i", 7, 1), at(-2))
-	was.says("fra", keyA.id().String(), voteOf(keyA, health.Down, "i"))
+	was.says("fra", keyID(keyA).String(), voteOf(keyA, health.Down, "i"))
 	was.beats("iad", beatOf("i", 7, 1), at(-9))
-	was.says("iad", keyA.id().String(), voteOf(keyA, health.Down, "i"))
+	was.says("iad", keyID(keyA).String(), voteOf(keyA, health.Down, "i"))
 	was.news(at(0))
 	is := newTally()
 	for _, site := range []string{"fra", "iad"} {
 		is.beats(site, beatOf("i", 3, 1), time.Time{})
-		is.says(site, keyA.id().String(), voteOf(keyA, health.Up, "i"))
+		is.says(site, keyID(keyA).String(), voteOf(keyA, health.Up, "i"))
 	}
 	if !is.earlier(was) || was.earlier(is) || is.earlier(is) {
 		t.Error("an earlier state is not seen, or one that is none")
@@ -222,7 +222,7 @@ func TestTallyIsSetBack(t *testing.T) {
 func TestTallyNews(t *testing.T) {
 	is := watching()
 	is.news(start)
-	want := func(now time.Time, about []Key, any bool, next time.Time) {
+	want := func(now time.Time, about []quorum.Key, any bool, next time.Time) {
 		t.Helper()
 		keys, got, soonest := is.news(now)
 		if !slices.Equal(keys, about) || got != any || !soonest.Equal(next) {
@@ -231,13 +231,13 @@ func TestTallyNews(t *testing.T) {
 	}
 	want(start, nil, false, time.Time{})
 	is.beats("fra", beatOf("i", 1, 1), start)
-	is.says("fra", keyA.id().String(), voteOf(keyA, health.Up, "i"))
+	is.says("fra", keyID(keyA).String(), voteOf(keyA, health.Up, "i"))
 	want(start, nil, true, at(10))
-	is.says("fra", keyA.id().String(), voteOf(keyA, health.Up, "i"))
+	is.says("fra", keyID(keyA).String(), voteOf(keyA, health.Up, "i"))
 	want(start, nil, false, at(10))
 	is.beats("fra", beatOf("i", 2, 1), at(1))
-	is.says("fra", keyA.id().String(), voteOf(keyA, health.Down, "i"))
-	want(at(1), []Key{keyA}, true, at(11))
+	is.says("fra", keyID(keyA).String(), voteOf(keyA, health.Down, "i"))
+	want(at(1), []quorum.Key{keyA}, true, at(11))
 	want(at(11), nil, true, time.Time{})
 	is.beats("fra", beatOf("i", 3, 1), at(12))
 	want(at(12), nil, true, at(22))
@@ -249,7 +249,7 @@ func BenchmarkVotes(b *testing.B) {
 	is := watching()
 	for _, site := range []string{"fra", "iad", "nrt", "syd"} {
 		is.beats(site, beatOf("i", 1, 1), start)
-		is.says(site, keyA.id().String(), voteOf(keyA, health.Up, "i"))
+		is.says(site, keyID(keyA).String(), voteOf(keyA, health.Up, "i"))
 	}
 	b.ReportAllocs()
 	for b.Loop() {

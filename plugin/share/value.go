@@ -54,7 +54,7 @@ func idOf(words ...string) id {
 	return id(sum[:])
 }
 
-func (k Key) id() id { return idOf(k.Question, k.Target.String()) }
+func keyID(k quorum.Key) id { return idOf(k.Question, k.Target.String()) }
 
 func targetID(t override.Target) id { return idOf(t.Pool, t.Member, strings.ToLower(t.Label)) }
 
@@ -98,7 +98,7 @@ type ballot struct {
 
 // said is a vote that has been read.
 type said struct {
-	key      Key
+	key      quorum.Key
 	vote     quorum.Vote
 	instance string
 }
@@ -108,7 +108,7 @@ func parseBallot(value []byte, site string, want id) (s said, ok bool) {
 	if !parse(value, &b) || b.Format != format || len(b.Why) > maxWhy {
 		return s, false
 	}
-	s = said{Key{Question: b.Question}, quorum.Vote{Voter: site, Kept: b.Kept, Why: b.Why}, b.Instance}
+	s = said{quorum.Key{Question: b.Question}, quorum.Vote{Voter: site, Kept: b.Kept, Why: b.Why}, b.Instance}
 	if b.Kept {
 		s.vote.Returned = b.Returned
 	}
@@ -122,10 +122,10 @@ func parseBallot(value []byte, site string, want id) (s said, ok bool) {
 	}
 	var err error
 	s.key.Target, err = netip.ParseAddrPort(b.Target)
-	return s, err == nil && s.key.id() == want
+	return s, err == nil && keyID(s.key) == want
 }
 
-func ballotOf(k Key, v quorum.Vote, instance string) string {
+func ballotOf(k quorum.Key, v quorum.Vote, instance string) string {
 	if len(v.Why) > maxWhy {
 		v.Why = strings.ToValidUTF8(v.Why[:maxWhy-utf8.UTFMax], "")
 	}

@@ -189,7 +189,7 @@ func sites(t testing.TB, endpoints []string, names ...string) []*site {
 	return all
 }
 
-func (s *site) Voted([]share.Key) {
+func (s *site) Voted([]quorum.Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.voted++
@@ -251,7 +251,7 @@ func (s *site) fresh() int {
 }
 
 // words are the votes in words: "fra:up nrt:down".
-func (s *site) words(k share.Key) string {
+func (s *site) words(k quorum.Key) string {
 	var words []string
 	for _, v := range s.Votes(k) {
 		words = append(words, v.Voter+":"+v.Status.String())
@@ -259,9 +259,9 @@ func (s *site) words(k share.Key) string {
 	return strings.Join(words, " ")
 }
 
-func key(n int) share.Key {
+func key(n int) quorum.Key {
 	a := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
-	return share.Key{Question: "http://www.example.org/health", Target: netip.AddrPortFrom(a, 80)}
+	return quorum.Key{Question: "http://www.example.org/health", Target: netip.AddrPortFrom(a, 80)}
 }
 
 var (

@@ -19,16 +19,16 @@ import (
 // liar is a site that votes what it likes. It hears nothing, and keeps what is logged to itself.
 type liar struct {
 	*share.Share
-	keys []share.Key
+	keys []quorum.Key
 }
 
-func (l *lab) liar(site string, keys []share.Key) liar {
+func (l *lab) liar(site string, keys []quorum.Key) liar {
 	return liar{share.Open(share.Config{Endpoints: l.endpoints(), Site: site}, share.Past{}, deaf{}, deaf{}), keys}
 }
 
 type deaf struct{}
 
-func (deaf) Voted([]share.Key)                  {}
+func (deaf) Voted([]quorum.Key)                 {}
 func (deaf) Decided(func() []override.Override) {}
 func (deaf) LetBack(string, string)             {}
 func (deaf) Infof(string, ...any)               {}
@@ -87,12 +87,12 @@ func lies(l *lab, r *report) error {
 }
 
 // questions are what the first site votes on.
-func questions(ctx context.Context, c *clientv3.Client) ([]share.Key, error) {
+func questions(ctx context.Context, c *clientv3.Client) ([]quorum.Key, error) {
 	answer, err := c.Get(ctx, share.DefaultPrefix+"votes/"+names[0]+"/", clientv3.WithPrefix())
 	if err != nil {
 		return nil, err
 	}
-	var keys []share.Key
+	var keys []quorum.Key
 	for _, kv := range answer.Kvs {
 		var v struct{ Question, Target string }
 		if err := json.Unmarshal(kv.GetValue(), &v); err != nil {
@@ -102,7 +102,7 @@ func questions(ctx context.Context, c *clientv3.Client) ([]share.Key, error) {
 		if err != nil {
 			return nil, err
 		}
-		keys = append(keys, share.Key{Question: v.Question, Target: target})
+		keys = append(keys, quorum.Key{Question: v.Question, Target: target})
 	}
 	if len(keys) != members {
 		return nil, fmt.Errorf("%s votes on %d members, want %d", names[0], len(keys), members)
