@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns-failover/failover/plugin/pool"
 
 	"github.com/miekg/dns"
@@ -35,7 +36,7 @@ func (t *transfers) compose(o *outgoing, review bool, only []*livePool) recordSe
 	deeper := t.deeper(o.apex)
 	wild, placed := t.block.names.wild || o.base != nil && o.base.wild, []string(nil)
 	place := func(name string, e *entry) {
-		if e.pool != nil && isBelow(name, o.apex) && !slices.ContainsFunc(deeper, func(apex string) bool { return isBelow(name, apex) }) {
+		if e.pool != nil && dnsname.IsBelow(name, o.apex) && !slices.ContainsFunc(deeper, func(apex string) bool { return dnsname.IsBelow(name, apex) }) {
 			c.place(name, e)
 			if wild && e.as == nil {
 				placed = append(placed, name)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/probe"
@@ -245,7 +246,7 @@ func (c *config) nameservers(p property) (err error) {
 func (p property) names() ([]string, error) {
 	names := make([]string, 0, len(p.args))
 	for _, arg := range p.args {
-		name, err := parseName(arg)
+		name, err := dnsname.Parse(arg)
 		if err != nil {
 			return nil, p.errorf("%s: %v", p.word, err)
 		}
@@ -383,14 +384,14 @@ func (c *config) arguments(d directive, zones []string, taken map[string]positio
 			}
 			return c.setTier(0, d.position, d.args[i:])
 		}
-		name, err := parseName(arg)
+		name, err := dnsname.Parse(arg)
 		if err != nil {
 			return d.errorf("%v", err)
 		}
 		if _, ok := properties[arg]; ok {
 			return d.errorf("%q behind a name, want it on a line of its own between braces", arg)
 		}
-		if zoneOf(name, zones) == "" {
+		if dnsname.LongestZone(name, zones) == "" {
 			return d.errorf("name %q is outside of the server block, want a name in %s", arg, strings.Join(zones, ", "))
 		}
 		if before, ok := taken[name]; ok {

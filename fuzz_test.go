@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
@@ -144,11 +145,11 @@ func checkConfigs(t *testing.T, configs []*config, zones []string) {
 			}
 		}
 		for _, name := range c.names {
-			if taken[name] || zoneOf(name, zones) == "" || !dns.IsFqdn(name) || name != strings.ToLower(name) {
+			if taken[name] || dnsname.LongestZone(name, zones) == "" || !dns.IsFqdn(name) || name != strings.ToLower(name) {
 				t.Errorf("Name is %q in %v", name, zones)
 			}
 			taken[name] = true
-			if zoneOf(strings.TrimPrefix(name, "*."), b.bypass()) == "" && name != "*." {
+			if dnsname.LongestZone(strings.TrimPrefix(name, "*."), b.bypass()) == "" && name != "*." {
 				t.Errorf("Name %q is not in the bypass %v", name, b.bypass())
 			}
 		}
@@ -162,7 +163,7 @@ func checkOverlay(t *testing.T, h Failover, c *config, zones []string) {
 		t.Errorf("Overlay is %+v", c)
 	}
 	for _, name := range c.names {
-		if o := h.overlays.find(name); o == nil || o.name != name || zoneOf(name, zones) == "" {
+		if o := h.overlays.find(name); o == nil || o.name != name || dnsname.LongestZone(name, zones) == "" {
 			t.Errorf("Overlay %q covers %v in %v", name, o, zones)
 		}
 		askAnything(t, h, name)

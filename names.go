@@ -1,12 +1,10 @@
 package failover
 
 import (
-	"fmt"
-	"strconv"
 	"strings"
 
+	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/miekg/dns"
-	"golang.org/x/net/idna"
 )
 
 // names are the names that a server block's pools make exist, and where each of them leads. They
@@ -36,7 +34,7 @@ func makeNames(pools []*livePool, zones []string, inZone func(origin string) *zo
 			if owner == "" {
 				owner = "."
 			}
-			origin := zoneOf(name, zones)
+			origin := dnsname.LongestZone(name, zones)
 			if origin == "." {
 				origin = owner // nobody's server block is the authority for the root
 			}
@@ -72,7 +70,7 @@ func makeNames(pools []*livePool, zones []string, inZone func(origin string) *zo
 func (n *names) join(origin string) {
 	between := []string{}
 	for name := origin; name != "."; between = append(between, name) {
-		name = parent(name)
+		name = dnsname.Parent(name)
 		if e := n.entries[name]; e != nil {
 			for _, name := range between {
 				n.entries[name], n.encloses[name] = &entry{zone: e.zone}, true
@@ -83,20 +81,11 @@ func (n *names) join(origin string) {
 	}
 }
 
-// parent is the name with a label less; the root has none.
-func parent(name string) string {
-	off, end := dns.NextLabel(name, 0)
-	if end {
-		return "."
-	}
-	return name[off:]
-}
-
 // cut is the zone that a zone is delegated from, if that is one of these, too: it has the DS records (RFC 4035, section
 // 3.1.4.1).
 func (n *names) cut(z *zone) *zone {
 	for name := z.origin; name != "."; {
-		name = parent(name)
+		name = dnsname.Parent(name)
 		if e := n.entries[name]; e != nil {
 			return e.zone
 		}
@@ -111,8 +100,8 @@ func (n *names) add(name string, z *zone) *entry {
 		e = &entry{zone: z}
 		n.entries[name] = e
 		if name != z.origin {
-			n.add(parent(name), z)
-			n.encloses[parent(name)] = true
+			n.add(dnsname.Parent(name), z)
+			n.encloses[dnsname.Parent(name)] = true
 		}
 	}
 	return e
@@ -136,73 +125,4 @@ func (n *names) closest(name string) (e *entry, next string) {
 		next = name[off:]
 	}
 	return n.entries["."], next
-}
-
-// zoneOf returns the longest of the zones that name lies in, or "".
-func zoneOf(name string, zones []string) string {
-	longest := ""
-	for _, z := range zones {
-		if len(z) > len(longest) && dns.IsSubDomain(z, name) {
-			longest = z
-		}
-	}
-	return longest
-}
-
-// parseName makes a word from the Corefile into a name as it looks in a query: fully qualified, lower
-// case, escaped the way miekg/dns does it, with international labels in their ASCII form (RFC 5890).
-func parseName(word string) (string, error) {
-	if err := checkEscapes(word); err != nil {
-		return "", err
-	}
-	star, rest := "", word
-	if after, ok := strings.CutPrefix(word, "*."); ok {
-		star, rest = "*.", after
-	}
-	if strings.ContainsFunc(rest, func(r rune) bool { return r > 127 }) {
-		ascii, err := idna.Lookup.ToASCII(strings.TrimSuffix(rest, "."))
-		if err != nil {
-			return "", fmt.Errorf("%q is no domain name: %v", word, err)
-		}
-		rest = ascii
-	}
-	if _, ok := dns.IsDomainName(rest); !ok && (rest != "" || star == "") {
-		return "", fmt.Errorf("%q is no domain name", word)
-	}
-	wire := make([]byte, 256)
-	if _, err := dns.PackDomainName(dns.Fqdn(star+rest), wire, 0, nil, false); err != nil {
-		return "", fmt.Errorf("%q is no domain name: %v", word, err)
-	}
-	name, _, err := dns.UnpackDomainName(wire, 0)
-	if err != nil {
-		return "", fmt.Errorf("%q is no domain name: %v", word, err)
-	}
-	for i, label := range dns.SplitDomainName(name) {
-		if label == "*" && i > 0 {
-			return "", fmt.Errorf("%q has an asterisk inside, want it as the first label only", word)
-		}
-	}
-	return strings.ToLower(name), nil
-}
-
-// checkEscapes checks that the escapes in a name are those of RFC 1035, section 5.1: three digits are an octet, and any other
-// character but a digit is itself.
-func checkEscapes(word string) error {
-	for rest := word; ; {
-		_, after, ok := strings.Cut(rest, `\`)
-		if !ok {
-			return nil
-		}
-		if after == "" {
-			return fmt.Errorf("%q is no domain name: nothing stands behind the last backslash", word)
-		}
-		escaped := 1
-		if '0' <= after[0] && after[0] <= '9' {
-			escaped = 3
-			if _, err := strconv.ParseUint(after[:min(len(after), escaped)], 10, 8); err != nil || len(after) < escaped {
-				return fmt.Errorf("%q is no domain name: %q, want three digits up to 255 behind the backslash", word, `\`+after[:min(len(after), escaped)])
-			}
-		}
-		rest = after[escaped:]
-	}
 }

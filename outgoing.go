@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns/coredns/plugin/transfer"
 )
 
@@ -37,7 +38,7 @@ type history struct {
 func (t *transfers) begin(apex string, own *zone, h *history) *outgoing {
 	o := &outgoing{apex: apex, own: own, minimum: math.MaxUint32, history: h}
 	for key, z := range t.block.generation.zones {
-		if key.block == t.key && (isBelow(key.origin, apex) || isBelow(apex, key.origin)) {
+		if key.block == t.key && (dnsname.IsBelow(key.origin, apex) || dnsname.IsBelow(apex, key.origin)) {
 			o.minimum = min(o.minimum, z.ttl)
 		}
 	}
@@ -139,12 +140,12 @@ func (t *transfers) below(o *outgoing, why occasion) (*base, error) {
 func (t *transfers) deeper(apex string) []string {
 	var zones []string
 	for _, zone := range t.zones {
-		if zone != apex && isBelow(zone, apex) {
+		if zone != apex && dnsname.IsBelow(zone, apex) {
 			zones = append(zones, zone)
 		}
 	}
 	for zone, o := range *t.outgoing.Load() {
-		if zone != apex && o.fromBelow.Load() && isBelow(zone, apex) {
+		if zone != apex && o.fromBelow.Load() && dnsname.IsBelow(zone, apex) {
 			zones = append(zones, zone)
 		}
 	}

@@ -6,11 +6,11 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
@@ -112,7 +112,7 @@ func makeOverlays(all []*overlay, zones []string, inZone func(origin string) *zo
 	var names overlays
 	for _, o := range all {
 		for _, name := range o.names {
-			origin := zoneOf(name, zones)
+			origin := dnsname.LongestZone(name, zones)
 			if origin == "." {
 				origin = name // nobody's server block is the authority for the root
 			}
@@ -128,21 +128,11 @@ func makeOverlays(all []*overlay, zones []string, inZone func(origin string) *zo
 // find returns what covers a name, given in lower case, or nil.
 func (o overlays) find(name string) *covered {
 	for i := range o {
-		if c := &o[i]; isBelow(name, c.name) {
+		if c := &o[i]; dnsname.IsBelow(name, c.name) {
 			return c
 		}
 	}
 	return nil
-}
-
-// isBelow says whether a name is origin or lies below it, as dns.IsSubDomain does at ten times the cost.
-func isBelow(name, origin string) bool {
-	above, ok := strings.CutSuffix(name, origin)
-	if !ok || above == "" || origin == "." {
-		return ok
-	}
-	label, dot := strings.CutSuffix(above, ".")
-	return dot && (len(label)-len(strings.TrimRight(label, `\`)))%2 == 0 // else the dot belongs to a label
 }
 
 // key finds the same overlay in the next generation of the Corefile.

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns-failover/failover/plugin/monitor"
 
 	"github.com/coredns/coredns/plugin"
@@ -764,7 +765,7 @@ func TestIsBelow(t *testing.T) {
 	names := []string{".", "org.", "example.org.", "www.example.org.", "wwwexample.org.", `a\.example.org.`, `a\\.example.org.`, `\\\.example.org.`, `x.a\.example.org.`, "n.example.org.", "example.org.example.org."}
 	for _, name := range names {
 		for _, origin := range names {
-			if got, want := isBelow(name, origin), dns.IsSubDomain(origin, name); got != want {
+			if got, want := dnsname.IsBelow(name, origin), dns.IsSubDomain(origin, name); got != want {
 				t.Errorf("%s is below %s: %t, want %t", name, origin, got, want)
 			}
 		}

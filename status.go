@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
@@ -155,13 +156,13 @@ func (p *livePool) covers(name string) (exactly, below bool) {
 	for _, n := range p.names {
 		place, wild := strings.CutPrefix(n, "*.")
 		exactly = exactly || n == name
-		below = below || wild && name != place && isBelow(name, place)
+		below = below || wild && name != place && dnsname.IsBelow(name, place)
 	}
 	return exactly, below
 }
 
 func (o *overlay) covers(name string) (exactly, below bool) {
-	return false, slices.ContainsFunc(o.names, func(n string) bool { return isBelow(name, n) })
+	return false, slices.ContainsFunc(o.names, func(n string) bool { return dnsname.IsBelow(name, n) })
 }
 
 func (p *livePool) isUnwell() bool {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/dynupdate"
 	"github.com/coredns/coredns/plugin/file"
@@ -123,7 +124,7 @@ func nextSerial() *serial {
 // within says whether a name lies in one of the zones without being its apex.
 func within(name string, zones map[string]*outgoing) bool {
 	for apex := range zones {
-		if apex != name && isBelow(name, apex) {
+		if apex != name && dnsname.IsBelow(name, apex) {
 			return true
 		}
 	}
@@ -133,7 +134,7 @@ func within(name string, zones map[string]*outgoing) bool {
 // warn says which name servers of a zone of our own have no address in it, where they should.
 func (t *transfers) warn(z *zone) {
 	for _, name := range z.ns {
-		if e := t.block.names.find(name); isBelow(name, z.origin) && (e == nil || e.pool == nil) && !t.hasTransferers() {
+		if e := t.block.names.find(name); dnsname.IsBelow(name, z.origin) && (e == nil || e.pool == nil) && !t.hasTransferers() {
 			log.Warningf("%s names the server %s, which has no address there: secondaries and resolvers will not find it", z.origin, name)
 		}
 	}
@@ -292,7 +293,7 @@ func (t *transfers) drop(o *outgoing) {
 func possible(b *block, zones []string) map[string]bool {
 	apexes := make(map[string]bool)
 	above := func(name string) {
-		top := zoneOf(name, zones)
+		top := dnsname.LongestZone(name, zones)
 		for off, end := 0, false; !end && !apexes[name[off:]] && len(name[off:]) >= len(top); off, end = dns.NextLabel(name, off) {
 			apexes[name[off:]] = true
 		}

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns-failover/failover/plugin/monitor"
 
 	"github.com/coredns/coredns/plugin"
@@ -76,7 +77,7 @@ func (l *library) ServeDNS(_ context.Context, w dns.ResponseWriter, r *dns.Msg) 
 		switch {
 		case q.Name == apex && q.Qtype == dns.TypeSOA:
 			m.Answer = rrs[:1]
-		case isBelow(q.Name, apex):
+		case dnsname.IsBelow(q.Name, apex):
 			m.Ns, m.Rcode = rrs[:1], dns.RcodeNameError
 		default:
 			continue

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/miekg/dns"
 )
 
@@ -49,7 +50,7 @@ func (c *config) update(p property) error {
 		return p.errorf("update %q, want an address without a label", p.args[0])
 	}
 	u.server = netip.AddrPortFrom(server.Addr, cmp.Or(server.Port, 53))
-	if u.zone, err = parseName(p.args[1]); err != nil {
+	if u.zone, err = dnsname.Parse(p.args[1]); err != nil {
 		return p.errorf("update: %v", err)
 	}
 	if strings.HasPrefix(u.zone, "*.") {
@@ -60,7 +61,7 @@ func (c *config) update(p property) error {
 		if strings.Contains(u.word, ":") { // as nsupdate has it, with the secret, which is not for the log
 			return p.errorf("update with a colon in its key, want the name of a key that tsig has in the same server block")
 		}
-		if u.key, err = parseName(u.word); err != nil {
+		if u.key, err = dnsname.Parse(u.word); err != nil {
 			return p.errorf("update: key %v", err)
 		}
 	}

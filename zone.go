@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/miekg/dns"
 )
 
@@ -90,7 +91,7 @@ func (z *zone) soa(qname string) *dns.SOA {
 		refresh, retry = 60, 10 // a NOTIFY that is lost must not cost a secondary hours
 	}
 	return &dns.SOA{
-		Hdr:     dns.RR_Header{Name: suffix(qname, z.origin), Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: z.ttl},
+		Hdr:     dns.RR_Header{Name: dnsname.OriginIn(qname, z.origin), Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: z.ttl},
 		Ns:      z.mname,
 		Mbox:    z.rname,
 		Serial:  z.serial.Load(),
@@ -99,13 +100,4 @@ func (z *zone) soa(qname string) *dns.SOA {
 		Expire:  86400,
 		Minttl:  z.ttl,
 	}
-}
-
-// suffix is the end of qname that is the origin, in the case of qname. A zone is never asked about a
-// name outside of it.
-func suffix(qname, origin string) string {
-	if origin == "." {
-		return "."
-	}
-	return qname[len(qname)-len(origin):]
 }
