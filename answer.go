@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/rrset"
 
 	"github.com/miekg/dns"
 )
@@ -51,7 +52,7 @@ func (p *livePool) target(r *dns.Msg, z *zone, as *role) *dns.Msg {
 		if q.Qtype == dns.TypeANY || addr.Is4() == (q.Qtype == dns.TypeA) {
 			m := new(dns.Msg).SetReply(r)
 			m.Authoritative = true
-			m.Answer = records(q.Name, []netip.Addr{addr}, uint32(p.MaxTTL.Seconds()))
+			m.Answer = rrset.Addresses(q.Name, []netip.Addr{addr}, uint32(p.MaxTTL.Seconds()))
 			return m
 		}
 	}
@@ -98,7 +99,7 @@ func (p *livePool) sets(s *snapshot, name string, as *role) (sets map[uint16][]d
 	sets = make(map[uint16][]dns.RR, 2)
 	switch {
 	case as == nil:
-		sets[dns.TypeA], sets[dns.TypeAAAA] = p.front(owned(s.v4(), name)), p.front(owned(s.v6(), name))
+		sets[dns.TypeA], sets[dns.TypeAAAA] = p.front(rrset.WithOwner(s.v4(), name)), p.front(rrset.WithOwner(s.v6(), name))
 		if p.https {
 			sets[dns.TypeHTTPS], _ = p.httpsOf(s, name)
 			if strings.HasPrefix(name, "*.") { // a target would lie below each name that the wildcard is for
@@ -110,7 +111,7 @@ func (p *livePool) sets(s *snapshot, name string, as *role) (sets map[uint16][]d
 	default:
 		sets[dns.TypeA], sets[dns.TypeAAAA] = nil, nil
 		for _, addr := range as.targets {
-			of := records(name, []netip.Addr{addr}, uint32(p.MaxTTL.Seconds()))
+			of := rrset.Addresses(name, []netip.Addr{addr}, uint32(p.MaxTTL.Seconds()))
 			sets[of[0].Header().Rrtype] = of
 		}
 	}
@@ -175,7 +176,7 @@ func (b *brief) WriteMsg(m *dns.Msg) error {
 	}
 	*section = slices.Clone(*section)
 	for i, rr := range *section {
-		(*section)[i] = limited([]dns.RR{rr}, b.ttl)[0]
+		(*section)[i] = rrset.LimitTTL([]dns.RR{rr}, b.ttl)[0]
 	}
 	return b.ResponseWriter.WriteMsg(&mine)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/rrset"
 
 	"github.com/miekg/dns"
 )
@@ -13,20 +14,20 @@ import (
 // composition is the making of an edition: what the next plugins have of a zone, with what the block answers in its
 // place.
 type composition struct {
-	sets   recordSets // so far
-	before recordSets // the edition before
-	theirs recordSets // what the next plugins have, which is that of
+	sets   rrset.Sets // so far
+	before rrset.Sets // the edition before
+	theirs rrset.Sets // what the next plugins have, which is that of
 	base   *base      // nil: they do not have the zone
 
 	// A set that is the same but for its TTL stays as it went out until two reviews in a row find the other TTL: a
 	// probe that fails once lowers it, and is not worth a transfer.
 	review        bool
-	lately, drift map[setKey]uint32 // the other TTLs, at the last review and at this one
+	lately, drift map[rrset.Key]uint32 // the other TTLs, at the last review and at this one
 }
 
 // compose makes the records of a zone. Where only some pools have moved it begins with the edition before.
-func (t *transfers) compose(o *outgoing, review bool, only []*livePool) recordSets {
-	c := &composition{base: o.base, review: review, lately: o.drift, drift: make(map[setKey]uint32)}
+func (t *transfers) compose(o *outgoing, review bool, only []*livePool) rrset.Sets {
+	c := &composition{base: o.base, review: review, lately: o.drift, drift: make(map[rrset.Key]uint32)}
 	if o.current != nil {
 		c.before = o.current.sets
 	}
@@ -56,10 +57,10 @@ func (t *transfers) compose(o *outgoing, review bool, only []*livePool) recordSe
 			}
 		}
 	} else {
-		c.sets = make(recordSets, len(c.before))
+		c.sets = make(rrset.Sets, len(c.before))
 		maps.Copy(c.sets, c.theirs)
 		if o.base == nil {
-			c.sets[setKey{o.apex, dns.TypeNS}] = o.own.nameservers(o.apex)
+			c.sets[rrset.Key{Owner: o.apex, Type: dns.TypeNS}] = o.own.nameservers(o.apex)
 		}
 		c.overlay(t.block.overlays)
 		for name, e := range t.block.names.entries {
@@ -86,17 +87,17 @@ func (c *composition) place(name string, e *entry) {
 	answered, ok := e.pool.sets(s, name, e.as)
 	types := e.pool.types(e.as)
 	for _, rtype := range append(types, dns.TypeCNAME) {
-		c.restore(setKey{name, rtype})
+		c.restore(rrset.Key{Owner: name, Type: rtype})
 	}
 	if !ok && s.choice.Reply == pool.Next { // for as long as it is
 		for _, rtype := range append(types, dns.TypeCNAME) {
-			key := setKey{name, rtype}
-			c.put(key, limited(c.sets[key], s.ttl))
+			key := rrset.Key{Owner: name, Type: rtype}
+			c.put(key, rrset.LimitTTL(c.sets[key], s.ttl))
 		}
 		return
 	}
 	for _, rtype := range types {
-		key := setKey{name, rtype}
+		key := rrset.Key{Owner: name, Type: rtype}
 		switch {
 		case cut == dns.TypeNS && c.theirs[key] == nil:
 		case ok:
@@ -105,12 +106,12 @@ func (c *composition) place(name string, e *entry) {
 			c.put(key, c.before[key]) // no record says SERVFAIL or REFUSED
 		}
 	}
-	delete(c.sets, setKey{name, dns.TypeCNAME}) // beside other data there can be none
+	delete(c.sets, rrset.Key{Owner: name, Type: dns.TypeCNAME}) // beside other data there can be none
 }
 
 // hold keeps a wildcard from answering for a name that has no records.
 func (c *composition) hold(name string) {
-	key := setKey{name, dns.TypeTXT}
+	key := rrset.Key{Owner: name, Type: dns.TypeTXT}
 	c.restore(key)
 	if c.has(name) || c.base.cut(name) != 0 {
 		return
@@ -129,11 +130,11 @@ func (c *composition) has(name string) bool {
 	if c.base != nil && c.base.others[name] {
 		return true
 	}
-	return slices.ContainsFunc(ofPools, func(rtype uint16) bool { return len(c.sets[setKey{name, rtype}]) > 0 })
+	return slices.ContainsFunc(ofPools, func(rtype uint16) bool { return len(c.sets[rrset.Key{Owner: name, Type: rtype}]) > 0 })
 }
 
 // restore puts back what the next plugins have.
-func (c *composition) restore(key setKey) {
+func (c *composition) restore(key rrset.Key) {
 	if rrs, ok := c.theirs[key]; ok {
 		c.sets[key] = rrs
 	} else {
@@ -142,13 +143,13 @@ func (c *composition) restore(key setKey) {
 }
 
 // put puts a set into its place.
-func (c *composition) put(key setKey, rrs []dns.RR) {
+func (c *composition) put(key rrset.Key, rrs []dns.RR) {
 	if len(rrs) == 0 {
 		delete(c.sets, key)
 		return
 	}
 	was, ttl := c.before[key], rrs[0].Header().Ttl
-	if sameData(was, rrs) {
+	if rrset.SameData(was, rrs) {
 		before := was[0].Header().Ttl
 		if lately, ok := c.lately[key]; ttl == before || !c.review || !ok || lately != ttl {
 			rrs = was
@@ -167,11 +168,11 @@ func (c *composition) overlay(over overlays) {
 		return
 	}
 	for key, rrs := range c.theirs {
-		if !slices.Contains([]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSVCB}, key.rtype) {
+		if !slices.Contains([]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSVCB}, key.Type) {
 			continue
 		}
-		by := over.find(key.owner)
-		if by == nil || c.base.cut(key.owner) != 0 {
+		by := over.find(key.Owner)
+		if by == nil || c.base.cut(key.Owner) != 0 {
 			continue
 		}
 		if revised, ok := by.revised(rrs); ok {

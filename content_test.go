@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/rrset"
 
 	"github.com/miekg/dns"
 )
@@ -96,7 +97,7 @@ func TestBetterIsTotal(t *testing.T) {
 				used = append(used, a)
 			}
 		}
-		c := newContent(map[uint16][]dns.RR{dns.TypeA: records("www.example.org.", used, 5)}, rand.IntN(4) == 0)
+		c := newContent(map[uint16][]dns.RR{dns.TypeA: rrset.Addresses("www.example.org.", used, 5)}, rand.IntN(4) == 0)
 		return &c
 	}
 	for range 3000 {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coredns-failover/failover/plugin/rrset"
 	"github.com/miekg/dns"
 )
 
@@ -24,15 +25,15 @@ func recordsOf(t testing.TB, text string) []dns.RR {
 	return rrs
 }
 
-func setsOfZone(rrs []dns.RR) recordSets {
-	sets := make(recordSets)
+func setsOfZone(rrs []dns.RR) rrset.Sets {
+	sets := make(rrset.Sets)
 	for _, rr := range rrs {
-		sets.add(setKey{rr.Header().Name, rr.Header().Rrtype}, rr)
+		sets.Add(rrset.Key{Owner: rr.Header().Name, Type: rr.Header().Rrtype}, rr)
 	}
 	return sets
 }
 
-func editionOf(soa *dns.SOA, sets recordSets) *edition {
+func editionOf(soa *dns.SOA, sets rrset.Sets) *edition {
 	e := newEdition(sets)
 	e.soa = soa
 	return e
@@ -62,7 +63,7 @@ func TestDifference(t *testing.T) {
 		{`a. 5 TXT "A"`, `a. 5 TXT "a"`, `a. 5 TXT "A"`, `a. 5 TXT "a"`},
 		{"b. 5 A 192.0.2.1, a. 5 A 192.0.2.1", "c. 5 A 192.0.2.1", "a. 5 A 192.0.2.1\nb. 5 A 192.0.2.1", "c. 5 A 192.0.2.1"},
 	} {
-		deleted, added := difference(setsOfZone(recordsOf(t, tc.before)), setsOfZone(recordsOf(t, tc.now)))
+		deleted, added := rrset.Difference(setsOfZone(recordsOf(t, tc.before)), setsOfZone(recordsOf(t, tc.now)))
 		if d, a := inWords(deleted), inWords(added); d != tc.deleted || a != tc.added {
 			t.Errorf("From %q to %q: deleted %q and added %q, want %q and %q", tc.before, tc.now, d, a, tc.deleted, tc.added)
 		}
@@ -134,14 +135,14 @@ func TestJournal(t *testing.T) {
 		for i := range 5 {
 			for range rng.IntN(3) {
 				rr := recordsOf(t, fmt.Sprintf("%d.example.org. %d A 192.0.2.%d", i, 5+rng.IntN(2), rng.IntN(200)))[0]
-				key := setKey{rr.Header().Name, dns.TypeA}
-				if missing([]dns.RR{rr}, next.sets[key]) != nil {
-					next.sets.add(key, rr)
+				key := rrset.Key{Owner: rr.Header().Name, Type: dns.TypeA}
+				if rrset.Missing([]dns.RR{rr}, next.sets[key]) != nil {
+					next.sets.Add(key, rr)
 				}
 			}
 		}
 		c := change{from: current.soa, to: next.soa}
-		c.deleted, c.added = difference(current.sets, next.sets)
+		c.deleted, c.added = rrset.Difference(current.sets, next.sets)
 		j.add(c, 5)
 		current = next
 		editions = append(editions, current)

@@ -19,6 +19,7 @@ import (
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/rrset"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/caddy/caddyfile"
@@ -373,7 +374,7 @@ func checkOwn(t *testing.T, h Failover, r, m, theirs *dns.Msg) {
 		t.Errorf("Not the answer to %s:\n%s", r, m)
 	}
 	q := r.Question[0]
-	if _, ok := addressOf(slices.Concat(m.Answer, []dns.RR{new(dns.NULL)})[0]); ok {
+	if _, ok := rrset.AddrOf(slices.Concat(m.Answer, []dns.RR{new(dns.NULL)})[0]); ok {
 		got := addresses(t, m, q.Name)
 		ofPool := func(p *livePool) bool {
 			s := p.now.Load()
@@ -438,7 +439,7 @@ func FuzzOverlay(f *testing.F) {
 		o := h.overlays[0].overlay
 		known := make(map[netip.Addr]*found)
 		for i, rr := range slices.Concat(m.Answer, m.Extra) {
-			if addr, ok := addressOf(rr); ok && i%3 > 0 {
+			if addr, ok := rrset.AddrOf(rr); ok && i%3 > 0 {
 				known[addr] = &found{overlay: o, addr: addr}
 				known[addr].belief.Store(&belief{status: health.Status(seed >> 8 >> (i % 4) & 1 * 2), soonest: soon})
 			}
@@ -484,11 +485,11 @@ func FuzzOverlay(f *testing.F) {
 func checkPart(t *testing.T, before, after []dns.RR) {
 	t.Helper()
 	left := make(map[string]int)
-	owners := make(map[setKey]bool)
+	owners := make(map[rrset.Key]bool)
 	for _, rr := range before {
 		left[withoutHints(rr)]++
-		if _, ok := addressOf(rr); ok {
-			owners[setKey{strings.ToLower(rr.Header().Name), rr.Header().Rrtype}] = true
+		if _, ok := rrset.AddrOf(rr); ok {
+			owners[rrset.Key{Owner: strings.ToLower(rr.Header().Name), Type: rr.Header().Rrtype}] = true
 		}
 	}
 	for _, rr := range after {
@@ -498,7 +499,7 @@ func checkPart(t *testing.T, before, after []dns.RR) {
 		if left[withoutHints(rr)]--; left[withoutHints(rr)] < 0 {
 			t.Errorf("Record %v comes from nowhere", rr)
 		}
-		delete(owners, setKey{strings.ToLower(rr.Header().Name), rr.Header().Rrtype})
+		delete(owners, rrset.Key{Owner: strings.ToLower(rr.Header().Name), Type: rr.Header().Rrtype})
 	}
 	for owner := range owners {
 		t.Errorf("No record is left of %v", owner)
@@ -517,7 +518,7 @@ func withoutHints(rr dns.RR) string {
 func addrsOf(rrs []dns.RR) []netip.Addr {
 	var addrs []netip.Addr
 	for _, rr := range rrs {
-		addr, _ := addressOf(rr)
+		addr, _ := rrset.AddrOf(rr)
 		addrs = append(addrs, addr)
 	}
 	return addrs

@@ -49,7 +49,7 @@ func TestReturnOrder(t *testing.T) {
 				expect(t, "A reload with another probe", now(t, f), "2")
 				expect(t, "Its results are known", after(t, f, time.Minute), "2")
 				w.series = ""
-				g, f = reloaded(t, w, g, sites3+rule+"\n}")
+				_, f = reloaded(t, w, g, sites3+rule+"\n}")
 				expect(t, "A reload with the first probe again", after(t, f, time.Minute), "2")
 
 				w.set("down", "192.0.2.2")

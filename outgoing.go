@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coredns-failover/failover/plugin/dnsname"
+	"github.com/coredns-failover/failover/plugin/rrset"
 	"github.com/coredns/coredns/plugin/transfer"
 )
 
@@ -28,9 +29,9 @@ type history struct {
 	base    *base
 	current *edition
 	journal journal
-	drift   map[setKey]uint32 // the TTL that a set had at the last review instead of that of the edition
-	unsure  bool              // the edition may lack what pools have been said to have moved to
-	signed  bool              // the log says that it does not go out
+	drift   map[rrset.Key]uint32 // the TTL that a set had at the last review instead of that of the edition
+	unsure  bool                 // the edition may lack what pools have been said to have moved to
+	signed  bool                 // the log says that it does not go out
 	notices
 }
 
@@ -91,8 +92,8 @@ func (t *transfers) update(o *outgoing, why occasion, only []*livePool) (*editio
 	}
 
 	c := change{from: o.current.soa, to: next.soa}
-	c.deleted, c.added = difference(o.current.sets, next.sets)
-	if len(c.deleted)+len(c.added) == 0 && sameSOA(c.from, c.to) {
+	c.deleted, c.added = rrset.Difference(o.current.sets, next.sets)
+	if len(c.deleted)+len(c.added) == 0 && rrset.EqualSOA(c.from, c.to) {
 		return o.current, o.journal, nil
 	}
 	if before := c.from.Serial; !isAfter(next.soa.Serial, before) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/rrset"
 
 	"github.com/coredns/coredns/plugin"
 
@@ -110,12 +111,6 @@ type revision struct {
 	still     bool                  // the order does not turn
 }
 
-// setKey tells the sets of records in a section apart.
-type setKey struct {
-	owner string // in lower case
-	rtype uint16
-}
-
 // recordSet is a set of records and what becomes of it.
 type recordSet struct {
 	given  []dns.RR // never empty
@@ -156,7 +151,7 @@ func (v *revision) section(rrs []dns.RR, asked uint16) []dns.RR {
 		case set == nil:
 			section = append(section, rr)
 		case rr.Header().Rrtype == dns.TypeRRSIG:
-			section = append(section, limited([]dns.RR{rr}, set.ttl)...)
+			section = append(section, rrset.LimitTTL([]dns.RR{rr}, set.ttl)...)
 		default: // each in the place of another, and what is more in the last
 			n := min(1, len(set.rrs))
 			if set.places--; set.places == 0 {
@@ -192,11 +187,11 @@ func onlySet(rrs []dns.RR) (first, end int, ok bool) {
 // belongs to: nil where it is none of them.
 func setsOf(rrs []dns.RR) (sets []*recordSet, of []*recordSet) {
 	of = make([]*recordSet, len(rrs))
-	known := make(map[setKey]*recordSet)
+	known := make(map[rrset.Key]*recordSet)
 	for i, rr := range rrs {
 		switch h := rr.Header(); h.Rrtype {
 		case dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSVCB:
-			key := setKey{strings.ToLower(h.Name), h.Rrtype}
+			key := rrset.Key{Owner: strings.ToLower(h.Name), Type: h.Rrtype}
 			if known[key] == nil {
 				known[key] = new(recordSet)
 				sets = append(sets, known[key])
@@ -208,7 +203,7 @@ func setsOf(rrs []dns.RR) (sets []*recordSet, of []*recordSet) {
 	}
 	for i, rr := range rrs {
 		if sig, ok := rr.(*dns.RRSIG); ok {
-			if of[i] = known[setKey{strings.ToLower(sig.Hdr.Name), sig.TypeCovered}]; of[i] != nil {
+			if of[i] = known[rrset.Key{Owner: strings.ToLower(sig.Hdr.Name), Type: sig.TypeCovered}]; of[i] != nil {
 				of[i].signed = true
 			}
 		}
@@ -250,7 +245,7 @@ func (v *revision) addresses(s *recordSet, asked bool) {
 func (v *revision) judged(s *recordSet, asked bool) (used int) {
 	addrs := make([]netip.Addr, 0, len(s.given))
 	for _, rr := range s.given {
-		addr, ok := addressOf(rr)
+		addr, ok := rrset.AddrOf(rr)
 		if !ok {
 			return 1 // it is not what its type says, and stays
 		}
@@ -388,7 +383,7 @@ func (v *revision) others(s *recordSet, owner *dns.RR_Header) {
 	}
 	memberHealth := slices.Repeat([]pool.Health{{Up: true}}, len(addrs))
 	places, used, _ := v.sift(addrs, memberHealth, v.turn(s))
-	s.rrs = records(owner.Name, addrs, s.ttl)
+	s.rrs = rrset.Addresses(owner.Name, addrs, s.ttl)
 	s.pick(v.cut(places, used))
 	s.reordered = true
 }
@@ -436,16 +431,8 @@ func (s *recordSet) pick(places []int) {
 // limit sees to it that no TTL is more than the set can be relied on.
 func (s *recordSet) limit() {
 	before := s.rrs
-	s.rrs = limited(before, s.ttl)
+	s.rrs = rrset.LimitTTL(before, s.ttl)
 	s.lowered = len(before) > 0 && &before[0] != &s.rrs[0]
-}
-
-// limited returns records with a TTL of at most ttl: copies, where one has more.
-func limited(rrs []dns.RR, ttl uint32) []dns.RR {
-	if !slices.ContainsFunc(rrs, func(rr dns.RR) bool { return rr.Header().Ttl > ttl }) {
-		return rrs
-	}
-	return altered(rrs, func(h *dns.RR_Header) { h.Ttl = min(h.Ttl, ttl) })
 }
 
 // pick returns the items at places, or the same slice where that is all of them as they stand, as it is for
@@ -586,16 +573,4 @@ func (v *revision) hasOther() bool {
 		v.set(s, other)
 		return len(s.rrs) > 0
 	})
-}
-
-// addressOf is the address in a record of one.
-func addressOf(rr dns.RR) (addr netip.Addr, ok bool) {
-	switch rr := rr.(type) {
-	case *dns.A:
-		addr, ok = netip.AddrFromSlice(rr.A)
-		return addr.Unmap(), ok // package net has both forms of IPv4
-	case *dns.AAAA:
-		return netip.AddrFromSlice(rr.AAAA)
-	}
-	return addr, false
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/coredns-failover/failover/plugin/rrset"
 	"github.com/miekg/dns"
 )
 
@@ -47,7 +48,7 @@ func (r *recent) recall(rrs []dns.RR, version uint64) (o outcome, ok bool) {
 		return o, false
 	}
 	for i, rr := range rrs {
-		addr, ok := addressOf(rr)
+		addr, ok := rrset.AddrOf(rr)
 		if h := rr.Header(); !ok || addr != m.addrs[i] || h.Ttl != m.ttls[i] || h.Name != owner {
 			return o, false
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/rrset"
 
 	"github.com/miekg/dns"
 )
@@ -177,7 +178,7 @@ func (e *endpoint) target(owner string) (name string, ok bool) {
 func (e *endpoint) records(owner string, ttl uint32) []dns.RR {
 	rrs := make([]dns.RR, 0, len(e.addrs))
 	for i := range e.addrs {
-		rrs = append(rrs, records(owner, e.addrs[i:i+1], ttl)...)
+		rrs = append(rrs, rrset.Addresses(owner, e.addrs[i:i+1], ttl)...)
 	}
 	return rrs
 }
@@ -199,19 +200,7 @@ func (s *snapshot) srvs(owner string, prefix int) (srvs, addrs []dns.RR) {
 		})
 		addrs = append(addrs, e.records(name, ttl)...)
 	}
-	return srvs, dedupe(addrs)
-}
-
-// dedupe drops records that stand there before: a host may have several ports.
-func dedupe(rrs []dns.RR) []dns.RR {
-	seen := make(map[string]bool, len(rrs))
-	return slices.DeleteFunc(rrs, func(rr dns.RR) bool {
-		addr, _ := addressOf(rr)
-		key := rr.Header().Name + " " + addr.String()
-		before := seen[key]
-		seen[key] = true
-		return before
-	})
+	return srvs, rrset.Dedupe(addrs)
 }
 
 // httpsOf are the HTTPS records of the pool, and the addresses of their targets.
@@ -220,7 +209,7 @@ func (p *livePool) httpsOf(s *snapshot, owner string) (https, addrs []dns.RR) {
 	for _, e := range s.bindings {
 		name := "."
 		if e.label == "" {
-			addrs = slices.Concat(addrs, owned(p.front(s.v4()), owner), owned(p.front(s.v6()), owner))
+			addrs = slices.Concat(addrs, rrset.WithOwner(p.front(s.v4()), owner), rrset.WithOwner(p.front(s.v6()), owner))
 		} else {
 			var ok bool
 			if name, ok = e.target(owner); !ok {
@@ -235,7 +224,7 @@ func (p *livePool) httpsOf(s *snapshot, owner string) (https, addrs []dns.RR) {
 			Value:    p.parameters(&e),
 		}})
 	}
-	return https, dedupe(addrs)
+	return https, rrset.Dedupe(addrs)
 }
 
 // front is as many records as an answer gives: those of a pool whose order turns are all there.

@@ -1,7 +1,6 @@
 package failover
 
 import (
-	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/coredns-failover/failover/plugin/pool"
+	"github.com/coredns-failover/failover/plugin/rrset"
 
 	"github.com/miekg/dns"
 )
@@ -56,7 +56,7 @@ var usual = new(rare)
 func newSnapshot(p *livePool, c pool.Choice) *snapshot {
 	s := &snapshot{ttl: uint32(c.TTL.Seconds()), rare: usual}
 	s.choice.Tier, s.choice.Reply = int32(c.Tier), c.Reply // #nosec G115 -- see maxTiers
-	v4, v6 := records(p.names[0], c.V4.Addrs, s.ttl), records(p.names[0], c.V6.Addrs, s.ttl)
+	v4, v6 := rrset.Addresses(p.names[0], c.V4.Addrs, s.ttl), rrset.Addresses(p.names[0], c.V6.Addrs, s.ttl)
 	s.ipv4, s.rrs = int32(len(v4)), slices.Concat(v4, v6) // #nosec G115 -- there is no memory for more
 	if p.Ranked || p.Order != pool.Fixed || c.Tier == pool.InFallback {
 		s.rare = &rare{runs4: c.V4.Runs, runs6: c.V6.Runs, ranks: c.Ranks, ranksTTL: c.RanksTTL,
@@ -81,7 +81,7 @@ func (s *snapshot) says(c *pool.Choice) bool {
 	if s == nil || s.rare != usual || c.Tier == pool.InFallback || int(s.choice.Tier) != c.Tier || s.ttl != uint32(c.TTL.Seconds()) {
 		return false
 	}
-	is := func(rr dns.RR, want netip.Addr) bool { addr, ok := addressOf(rr); return ok && addr == want }
+	is := func(rr dns.RR, want netip.Addr) bool { addr, ok := rrset.AddrOf(rr); return ok && addr == want }
 	return slices.EqualFunc(s.v4(), c.V4.Addrs, is) && slices.EqualFunc(s.v6(), c.V6.Addrs, is)
 }
 
@@ -92,69 +92,6 @@ func (s *snapshot) same(other *snapshot) bool {
 		slices.EqualFunc(s.ranks, other.ranks, func(a, b pool.Rank) bool {
 			return a.Tier == b.Tier && slices.Equal(a.Members, b.Members)
 		})
-}
-
-// records makes the address records of owner, all of one family, in three pieces of memory.
-func records(owner string, addrs []netip.Addr, ttl uint32) []dns.RR {
-	if len(addrs) == 0 {
-		return nil
-	}
-	rrs := make([]dns.RR, len(addrs))
-	header := dns.RR_Header{Name: owner, Class: dns.ClassINET, Ttl: ttl}
-	if addrs[0].Is4() {
-		header.Rrtype = dns.TypeA
-		as, data := make([]dns.A, len(addrs)), make([]byte, 0, len(addrs)*net.IPv4len)
-		for i, a := range addrs {
-			data = append(data, a.AsSlice()...)
-			as[i] = dns.A{Hdr: header, A: slices.Clip(data[len(data)-net.IPv4len:])}
-			rrs[i] = &as[i]
-		}
-		return rrs
-	}
-	header.Rrtype = dns.TypeAAAA
-	as, data := make([]dns.AAAA, len(addrs)), make([]byte, 0, len(addrs)*net.IPv6len)
-	for i, a := range addrs {
-		data = append(data, a.AsSlice()...)
-		as[i] = dns.AAAA{Hdr: header, AAAA: slices.Clip(data[len(data)-net.IPv6len:])}
-		rrs[i] = &as[i]
-	}
-	return rrs
-}
-
-// owned returns rrs for another owner: copies, unless it is the same name in the same case.
-func owned(rrs []dns.RR, owner string) []dns.RR {
-	if len(rrs) == 0 || rrs[0].Header().Name == owner {
-		return slices.Clip(rrs)
-	}
-	return altered(rrs, func(h *dns.RR_Header) { h.Name = owner })
-}
-
-// altered returns copies of the records of one set, each with its header as alter leaves it. Those of
-// addresses are two pieces of memory.
-func altered(rrs []dns.RR, alter func(*dns.RR_Header)) []dns.RR {
-	mine := make([]dns.RR, len(rrs))
-	switch rrs[0].(type) {
-	case *dns.A:
-		as := make([]dns.A, len(rrs))
-		for i, rr := range rrs {
-			as[i] = *rr.(*dns.A)
-			mine[i] = &as[i]
-		}
-	case *dns.AAAA:
-		as := make([]dns.AAAA, len(rrs))
-		for i, rr := range rrs {
-			as[i] = *rr.(*dns.AAAA)
-			mine[i] = &as[i]
-		}
-	default:
-		for i, rr := range rrs {
-			mine[i] = dns.Copy(rr)
-		}
-	}
-	for _, rr := range mine {
-		alter(rr.Header())
-	}
-	return mine
 }
 
 // turns counts the answers of a pool whose order changes from one to the next. The families turn by
@@ -170,7 +107,7 @@ func (p *livePool) addresses(s *snapshot, qtype uint16, owner string) []dns.RR {
 	if runs != nil {
 		rrs = pool.Turn(rrs, runs, p.Order, turn.Add(1)-1, p.Answer)
 	}
-	return owned(rrs, owner)
+	return rrset.WithOwner(rrs, owner)
 }
 
 // maxShown is how many addresses of a family a text names: a log line, or an Extended DNS Error, which

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coredns-failover/failover/plugin/dnsname"
+	"github.com/coredns-failover/failover/plugin/rrset"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/dynupdate"
 	"github.com/coredns/coredns/plugin/file"
@@ -267,7 +268,7 @@ func (t *transfers) publish(ctx context.Context, why occasion) {
 		case errors.Is(err, errSigned):
 		case errors.Is(err, transfer.ErrNotAuthoritative):
 			t.drop(o)
-		case err == nil && len(e.sets[setKey{o.apex, dns.TypeNS}]) > 0: // whoever asks is told why
+		case err == nil && len(e.sets[rrset.Key{Owner: o.apex, Type: dns.TypeNS}]) > 0: // whoever asks is told why
 			t.tell(ctx, o, e.soa.Serial)
 		}
 	}
@@ -352,7 +353,7 @@ func (t *transfers) fetch(apex string, known *base) (*base, error) {
 // latest edition or a later one, and else what has changed since or, where nobody knows, all of it.
 func (t *transfers) transfer(apex string, serial uint32) ([]dns.RR, error) {
 	e, j, err := t.latest(apex)
-	if err == nil && len(e.sets[setKey{apex, dns.TypeNS}]) == 0 {
+	if err == nil && len(e.sets[rrset.Key{Owner: apex, Type: dns.TypeNS}]) == 0 {
 		err = errNoNS
 	}
 	switch {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/rrset"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/transfer"
@@ -170,7 +171,7 @@ func (p *primary) serial(t *testing.T) uint32 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sent := rrs[0].(*dns.SOA); !sameSOA(sent, answered) {
+	if sent := rrs[0].(*dns.SOA); !rrset.EqualSOA(sent, answered) {
 		t.Errorf("SOA %s is answered, %s goes out", answered, sent)
 	}
 	return answered.Serial
@@ -421,7 +422,7 @@ func TestTransferIncrements(t *testing.T) {
 			for ; late < 3; late++ { // the next change may have come just before
 				wait(together)
 				o.mu.Lock()
-				deleted, added := difference(o.current.sets, p.transfers.compose(o, false, nil))
+				deleted, added := rrset.Difference(o.current.sets, p.transfers.compose(o, false, nil))
 				o.mu.Unlock()
 				if len(deleted)+len(added) == 0 {
 					break
@@ -754,8 +755,8 @@ func TestDifferenceOfMany(t *testing.T) {
 		before, now = append(before, rr), slices.Insert(now, 0, dns.RR(rr))
 	}
 	began := time.Now()
-	deleted, added := difference(setsOfZone(before), setsOfZone(now[1:]))
-	if len(deleted) != 1 || len(added) != 0 || !sameData(before, now) || sameData(before, now[1:]) {
+	deleted, added := rrset.Difference(setsOfZone(before), setsOfZone(now[1:]))
+	if len(deleted) != 1 || len(added) != 0 || !rrset.SameData(before, now) || rrset.SameData(before, now[1:]) {
 		t.Errorf("%d deleted and %d added, want one and none", len(deleted), len(added))
 	}
 	if took := time.Since(began); took > 10*time.Second {

@@ -14,11 +14,12 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// transport2 makes the client of each HTTP/2 connection. It has no state of its own: a connection is used once.
-var transport2 = &http2.Transport{
-	DisableCompression: true,
-	MaxHeaderListSize:  maxHeader,
-	MaxReadFrameSize:   16 << 10, // the least that the protocol allows
+// transport2 makes the client of each HTTP/2 connection. It has no state of its own: a connection is used once. It is of
+// x/net, because net/http has no client for a connection whose TLS handshake is over.
+var transport2 = &http2.Transport{ //nolint:staticcheck // see above
+	DisableCompression: true,      //nolint:staticcheck // see above
+	MaxHeaderListSize:  maxHeader, //nolint:staticcheck // see above
+	MaxReadFrameSize:   16 << 10,  //nolint:staticcheck // see above; it is the least that the protocol allows
 }
 
 // speak2 asks for the page over HTTP/2 on a connection whose TLS handshake is over. Nothing of the client is left when it
@@ -27,7 +28,7 @@ func (p *web) speak2(ctx context.Context, c *conn, t session, port uint16) error
 	s := &stream{Conn: t, c: c, source: source{r: t, left: maxHeader + maxWire}}
 	ended := make(chan struct{})
 	s.ended = sync.OnceFunc(func() { close(ended) })
-	client, err := transport2.NewClientConn(s)
+	client, err := transport2.NewClientConn(s) //nolint:staticcheck // see transport2
 	if err != nil {
 		return s.why2(ctx, err)
 	}

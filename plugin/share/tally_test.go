@@ -14,8 +14,8 @@ import (
 
 var (
 	start = time.Now()
-	keyA  = quorum.Key{"http:///health", netip.MustParseAddrPort("192.0.2.1:80")}
-	keyB  = quorum.Key{"http:///health", netip.MustParseAddrPort("192.0.2.2:80")}
+	keyA  = quorum.Key{Question: "http:///health", Target: netip.MustParseAddrPort("192.0.2.1:80")}
+	keyB  = quorum.Key{Question: "http:///health", Target: netip.MustParseAddrPort("192.0.2.2:80")}
 )
 
 // at is so many seconds after the start.
