@@ -410,7 +410,7 @@ func TestAgreementTTL(t *testing.T) {
 				synctest.Wait()
 			}
 			a.say("192.0.2.1", tc.votes)
-			if got := g.pools[0].now.Load().ttl; got != tc.want {
+			if got := g.pools[0].now.Load().TTL(); got != tc.want {
 				t.Errorf("With %q and here %t: TTL %d, want %d", tc.votes, !tc.fails, got, tc.want)
 			}
 		})

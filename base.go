@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coredns-failover/failover/plugin/answer"
 	"github.com/coredns-failover/failover/plugin/rrset"
 	"github.com/miekg/dns"
 )
@@ -38,7 +39,7 @@ func readBase(apex string, ch <-chan []dns.RR, known *base) (*base, error) {
 			if key.Type == dns.TypeDNAME || key.Type == dns.TypeNS && key.Owner != apex {
 				b.cuts[key.Owner] = key.Type
 			}
-			if !slices.Contains(ofPools, key.Type) && key.Type != dns.TypeCNAME {
+			if !slices.Contains(answer.Types, key.Type) && key.Type != dns.TypeCNAME {
 				b.others[key.Owner] = true
 			}
 		}

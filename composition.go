@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/coredns-failover/failover/plugin/answer"
 	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/rrset"
@@ -49,7 +50,7 @@ func (t *transfers) compose(o *outgoing, review bool, only []*livePool) rrset.Se
 		for _, p := range only {
 			for _, name := range p.names {
 				place(name, t.block.names.find(name))
-				for prefix := range p.derived {
+				for prefix := range p.answers.Derived {
 					if e := t.block.names.find(prefix + name); e != nil { // a wildcard has none
 						place(prefix+name, e)
 					}
@@ -84,15 +85,15 @@ func (c *composition) place(name string, e *entry) {
 		return
 	}
 	s := e.pool.now.Load()
-	answered, ok := e.pool.sets(s, name, e.as)
-	types := e.pool.types(e.as)
+	answered, ok := s.RRsets(name, e.as)
+	types := e.pool.answers.RecordTypes(e.as)
 	for _, rtype := range append(types, dns.TypeCNAME) {
 		c.restore(rrset.Key{Owner: name, Type: rtype})
 	}
-	if !ok && s.choice.Reply == pool.Next { // for as long as it is
+	if !ok && s.Reply == pool.Next { // for as long as it is
 		for _, rtype := range append(types, dns.TypeCNAME) {
 			key := rrset.Key{Owner: name, Type: rtype}
-			c.put(key, rrset.LimitTTL(c.sets[key], s.ttl))
+			c.put(key, rrset.LimitTTL(c.sets[key], s.TTL()))
 		}
 		return
 	}
@@ -130,7 +131,7 @@ func (c *composition) has(name string) bool {
 	if c.base != nil && c.base.others[name] {
 		return true
 	}
-	return slices.ContainsFunc(ofPools, func(rtype uint16) bool { return len(c.sets[rrset.Key{Owner: name, Type: rtype}]) > 0 })
+	return slices.ContainsFunc(answer.Types, func(rtype uint16) bool { return len(c.sets[rrset.Key{Owner: name, Type: rtype}]) > 0 })
 }
 
 // restore puts back what the next plugins have.

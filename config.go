@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/answer"
 	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/pool"
@@ -75,12 +76,12 @@ type config struct {
 // defaults are the values of the properties that a Corefile does not mention.
 func defaults() config {
 	return config{
-		Pool: pool.Pool{
+		Pool: pool.Pool{Policy: &pool.Policy{
 			Min:      pool.Min{Count: 1},
 			Fallback: pool.Fallback{Word: "all"},
 			MinTTL:   5 * time.Second,
 			MaxTTL:   time.Minute,
-		},
+		}},
 		settings: health.Settings{
 			Interval: 5 * time.Second,
 			Recheck:  time.Second,
@@ -155,7 +156,7 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 	if len(own) == 0 {
 		return nil, directives[0].errorf("no pool in this server block, want failover NAME... ADDRESS..., or from next")
 	}
-	alone := base // what is wrong with the defaults is wrong even where no pool takes them
+	alone := base.copied() // what is wrong with the defaults is wrong even where no pool takes them
 	if err := alone.check(); err != nil {
 		return nil, err
 	}
@@ -197,9 +198,16 @@ func configure(directives []directive, zones []string, root string) ([]*config, 
 	return configs, nil
 }
 
+// copied returns a config with a policy of its own, which can be changed without a change of the defaults.
+func (c config) copied() config {
+	policy := *c.Policy
+	c.Policy = &policy
+	return c
+}
+
 // derive checks the names that SRV and HTTPS records make of the pool's. taken are those of all pools.
 func (c *config) derive(taken map[string]position) error {
-	for _, prefix := range slices.Sorted(maps.Keys(derived(c.services, &c.Pool))) {
+	for _, prefix := range slices.Sorted(maps.Keys(answer.DerivedNames(c.services, c.Pool))) {
 		for _, name := range c.names {
 			made := prefix + strings.TrimPrefix(name, "*.")
 			if before, ok := taken[made]; ok && !strings.HasPrefix(name, "*.") {
@@ -269,6 +277,7 @@ func (p property) names() ([]string, error) {
 
 // own is the config of a directive that has a pool of its own; c holds the defaults.
 func (c config) own(d directive, zones []string, root string, taken map[string]position) (*config, error) {
+	c = c.copied()
 	c.position = d.position
 	if err := c.arguments(d, zones, taken); err != nil {
 		return nil, err
@@ -304,6 +313,7 @@ func (c config) own(d directive, zones []string, root string, taken map[string]p
 // overlay is the config of a directive that has from next; c holds the defaults. taken are the names of
 // the overlays so far: those of pools may lie in them.
 func (c config) overlay(d directive, zones []string, root string, taken map[string]position) (*config, error) {
+	c = c.copied()
 	c.position = d.position
 	_, told := c.said["fallback"]
 	if err := c.covers(d, zones, taken); err != nil {
@@ -737,8 +747,8 @@ func (c *config) fallback(p property) error {
 		c.Fallback = fallbackOf(p.args[0])
 		return p.takes(1)
 	}
-	c.Fallback = pool.Fallback{Members: pool.Others, Word: strings.Join(p.args[:min(len(p.args), maxShown)], " ")}
-	if more := len(p.args) - maxShown; more > 0 {
+	c.Fallback = pool.Fallback{Members: pool.Others, Word: strings.Join(p.args[:min(len(p.args), answer.MaxShown)], " ")}
+	if more := len(p.args) - answer.MaxShown; more > 0 {
 		c.Fallback.Word += fmt.Sprintf(" and %d more", more)
 	}
 	for i, arg := range p.args {
@@ -831,7 +841,7 @@ func (c *config) reachable(m pool.Member, tier int, labels map[string][]pool.Ran
 	if m.Port == 0 && len(c.services) > 0 {
 		return c.tierAt[tier].errorf("member %q of pool %q has no port, want one for its SRV records", m, c.names[0])
 	}
-	label := target(m)
+	label := answer.HostLabel(m)
 	for _, before := range labels[label] {
 		if before.Tier != tier || before.Members[0].Addr.Is4() == m.Addr.Is4() {
 			return c.tierAt[tier].errorf("label %q of member %q of pool %q is that of %q, want another: it is a name in SRV and HTTPS records, of one host", label, m, c.names[0], before.Members[0])
@@ -870,8 +880,8 @@ func (c *config) members() error {
 		}
 	}
 	for _, m := range c.Fallback.Other {
-		if before, ok := labels[target(m)]; ok && c.Ranked && before[0].Members[0].Addr != m.Addr {
-			return c.position.errorf("fallback %q of pool %q has the name %q in SRV and HTTPS records, which is that of %q, want another label", m.Addr, c.names[0], target(m), before[0].Members[0])
+		if before, ok := labels[answer.HostLabel(m)]; ok && c.Ranked && before[0].Members[0].Addr != m.Addr {
+			return c.position.errorf("fallback %q of pool %q has the name %q in SRV and HTTPS records, which is that of %q, want another label", m.Addr, c.names[0], answer.HostLabel(m), before[0].Members[0])
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coredns-failover/failover/plugin/answer"
 	"github.com/coredns-failover/failover/plugin/pool"
 
 	"github.com/miekg/dns"
@@ -128,8 +129,8 @@ func (c *content) String() string {
 	if len(shown) == 0 {
 		return "nothing"
 	}
-	if more := len(shown) - 2*maxShown; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(shown[:2*maxShown], " "), more)
+	if more := len(shown) - 2*answer.MaxShown; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(shown[:2*answer.MaxShown], " "), more)
 	}
 	return strings.Join(shown, " ")
 }
@@ -206,7 +207,7 @@ func membersIn(rrs []dns.RR, p *pool.Pool) named {
 			addressed(rr.AAAA)
 		case *dns.SRV:
 			label, _, _ := strings.Cut(rr.Target, ".")
-			mark(func(m pool.Member) bool { return target(m) == strings.ToLower(label) && m.Port == rr.Port })
+			mark(func(m pool.Member) bool { return answer.HostLabel(m) == strings.ToLower(label) && m.Port == rr.Port })
 		case *dns.HTTPS:
 			for _, v := range rr.Value {
 				switch v := v.(type) {

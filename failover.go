@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/coredns-failover/failover/plugin/answer"
 	"github.com/coredns-failover/failover/plugin/pool"
 
 	"github.com/coredns/coredns/plugin"
@@ -168,19 +169,19 @@ func (f Failover) serveTransfer(ctx context.Context, w dns.ResponseWriter, r *dn
 }
 
 // servePool answers a query for a name of a pool, or one that is made of it.
-func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, z *zone, p *livePool, as *role) (int, error) {
-	isTarget, s := as != nil && as.targets != nil, p.now.Load()
+func (f Failover) servePool(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, z *zone, p *livePool, as *answer.Derived) (int, error) {
+	isTarget, s := as != nil && as.Addrs != nil, p.now.Load()
 	switch {
-	case !p.has(r.Question[0].Qtype, as):
-		return f.serveOther(ctx, w, r, name, z, s.choice.Reply == pool.NXDomain && !isTarget && !f.encloses(name, z))
+	case !p.answers.Has(r.Question[0].Qtype, as):
+		return f.serveOther(ctx, w, r, name, z, s.Reply == pool.NXDomain && !isTarget && !f.encloses(name, z))
 	case isTarget:
-		return f.reply(ctx, w, r, name, z, p.target(r, z, as))
+		return f.reply(ctx, w, r, name, z, p.answers.HostMsg(r, z, as))
 	}
-	p.counted.add(ctx, p.names[0], s.tier())
-	if s.choice.Reply == pool.Next {
-		return plugin.NextOrFailure(f.Name(), f.Next, ctx, &brief{f.numbered(w), s.ttl}, r)
+	p.counted.add(ctx, p.names[0], s.TierLabel())
+	if s.Reply == pool.Next {
+		return plugin.NextOrFailure(f.Name(), f.Next, ctx, &brief{f.numbered(w), s.TTL()}, r)
 	}
-	return f.reply(ctx, w, r, name, z, p.answer(r, z, s, as))
+	return f.reply(ctx, w, r, name, z, s.Msg(r, z, as, &p.turns))
 }
 
 // encloses says whether there are names below one, or it is the apex of a zone: then it exists, whatever becomes of its
@@ -253,7 +254,7 @@ func (f Failover) serveUnknown(ctx context.Context, w dns.ResponseWriter, r *dns
 	if passed.written || !isUnknown(rcode, err) {
 		return rcode, err
 	}
-	w.WriteMsg(negative(r, e.zone, dns.RcodeNameError))
+	w.WriteMsg(answer.Negative(r, e.zone, dns.RcodeNameError))
 	return dns.RcodeSuccess, nil
 }
 
@@ -291,11 +292,11 @@ func (f Failover) existsBelow(ctx context.Context, w dns.ResponseWriter, r *dns.
 // serveWildcard answers for a name below e, unless the next plugins know that name: a wildcard never
 // covers a name that exists (RFC 4592, section 2.2.1). That can only be where it is one label below e.
 func (f Failover) serveWildcard(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, e *entry, next string) (int, error) {
-	as, ok := e.wildcard.roleBelow(name, next)
+	as, ok := e.wildcard.answers.DerivedUnder(name, next)
 	if !ok {
 		return f.serveOther(ctx, w, r, name, e.zone, false)
 	}
-	if f.zonesBelow && name == next && e.wildcard.has(r.Question[0].Qtype, as) {
+	if f.zonesBelow && name == next && e.wildcard.answers.Has(r.Question[0].Qtype, as) {
 		theirs := nonwriter.New(w)
 		rcode, err := plugin.NextOrFailure(f.Name(), f.Next, ctx, theirs, r)
 		if rcode == dns.RcodeServerFailure && !isUnknown(rcode, err) {
@@ -324,7 +325,7 @@ func (f Failover) Metadata(ctx context.Context, state request.Request) context.C
 	}
 	if p != nil {
 		metadata.SetValueFunc(ctx, "failover/pool", func() string { return p.names[0] })
-		metadata.SetValueFunc(ctx, "failover/tier", func() string { return p.now.Load().tier() })
+		metadata.SetValueFunc(ctx, "failover/tier", func() string { return p.now.Load().TierLabel() })
 	} else if c := f.overlays.find(name); c != nil {
 		metadata.SetValueFunc(ctx, "failover/pool", func() string { return c.names[0] })
 	}

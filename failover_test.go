@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/answer"
 	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns-failover/failover/plugin/pool"
 
@@ -52,7 +53,7 @@ func turn(p *livePool, statuses string, last ...int) {
 	for i, s := range statuses {
 		memberHealth[i] = pool.Health{Up: s == '+', Next: soon}
 	}
-	p.now.Store(newSnapshot(p, p.Choose(memberHealth, last)))
+	p.now.Store(answer.New(p.answers, p.names[0], p.Choose(memberHealth, last)))
 }
 
 // turnFirst is turn of the first pool.
@@ -609,14 +610,14 @@ func TestServeShares(t *testing.T) {
 	if one == two || &one.Question[0] == &two.Question[0] {
 		t.Error("Two queries have one message or question")
 	}
-	for i := range s.v4() {
-		if one.Answer[i] != s.v4()[i] || two.Answer[i] != s.v4()[i] {
+	for i := range s.V4() {
+		if one.Answer[i] != s.V4()[i] || two.Answer[i] != s.V4()[i] {
 			t.Errorf("Record %d is not that of the snapshot", i)
 		}
 	}
 	other := get("Www.example.org. A")
-	for i := range s.v4() {
-		if other.Answer[i] == s.v4()[i] {
+	for i := range s.V4() {
+		if other.Answer[i] == s.V4()[i] {
 			t.Errorf("Record %d of another owner is that of the snapshot", i)
 		}
 	}
@@ -631,7 +632,7 @@ func TestServeShares(t *testing.T) {
 	f = serving(t, "failover www.example.org 192.0.2.1:1 192.0.2.2:1 192.0.2.3:1 {\norder cyclic\nanswer 2\n}", nil)
 	s = f.generation.pools[0].now.Load()
 	get("www.example.org. A")
-	if m := get("www.example.org. A"); m.Answer[0] != s.v4()[1] || len(m.Answer) != 2 {
+	if m := get("www.example.org. A"); m.Answer[0] != s.V4()[1] || len(m.Answer) != 2 {
 		t.Errorf("Second cyclic answer is %s", m)
 	}
 }
@@ -728,14 +729,14 @@ func TestServeRecordsUnchanged(t *testing.T) {
 	}
 	wg.Wait()
 	if !reflect.DeepEqual(copied(s), before) {
-		t.Errorf("Records are %v, before %v", s.v4(), before)
+		t.Errorf("Records are %v, before %v", s.V4(), before)
 	}
 }
 
 // copied are copies of a snapshot's records.
-func copied(s *snapshot) []dns.RR {
+func copied(s *answer.Snapshot) []dns.RR {
 	var all []dns.RR
-	for _, rr := range slices.Concat(s.v4(), s.v6()) {
+	for _, rr := range slices.Concat(s.V4(), s.V6()) {
 		all = append(all, dns.Copy(rr))
 	}
 	return all
@@ -987,14 +988,14 @@ func TestZoneSerial(t *testing.T) {
 		{1<<31 + 5, 1<<31 + 5}, {1<<32 - 1, 1<<32 - 1}, {1<<32 + 5, 5}, // and it wraps (RFC 1982)
 	} {
 		z.serial.changed(time.Unix(tc.at, 0))
-		if got := z.soa("www.example.org.").Serial; got != tc.want {
+		if got := z.SOA("www.example.org.").Serial; got != tc.want {
 			t.Errorf("Serial at %d is %d, want %d", tc.at, got, tc.want)
 		}
 	}
-	if got := z.soa("WWW.Example.Org.").Hdr.Name; got != "Example.Org." {
+	if got := z.SOA("WWW.Example.Org.").Hdr.Name; got != "Example.Org." {
 		t.Errorf("Owner is %s, want the case of the query", got)
 	}
-	root := newZone(".", authority{}, new(serial)).soa("www.example.org.")
+	root := newZone(".", authority{}, new(serial)).SOA("www.example.org.")
 	if root.Hdr.Name != "." || root.Ns != "ns.dns." || root.Mbox != "hostmaster." {
 		t.Errorf("SOA of the root is %s", root)
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/answer"
 	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
@@ -278,7 +279,7 @@ func FuzzServeDNS(f *testing.F) {
 			for i := range memberHealth {
 				memberHealth[i] = pool.Health{Up: statuses>>i&1 == 1, Next: soon}
 			}
-			p.now.Store(newSnapshot(p, p.Choose(memberHealth, nil)))
+			p.now.Store(answer.New(p.answers, p.names[0], p.Choose(memberHealth, nil)))
 		}
 		var before [][]dns.RR
 		for _, p := range block.generation.pools {
@@ -336,15 +337,15 @@ func checkAddresses(t *testing.T, h Failover, r *dns.Msg, msgs []*dns.Msg) {
 	q := r.Question[0]
 	for _, p := range h.generation.pools {
 		s := p.now.Load()
-		if !slices.Contains(p.names, strings.ToLower(q.Name)) || strings.HasPrefix(q.Name, "*") || s.choice.Reply == pool.Next {
+		if !slices.Contains(p.names, strings.ToLower(q.Name)) || strings.HasPrefix(q.Name, "*") || s.Reply == pool.Next {
 			continue
 		}
 		var want []netip.Addr
 		switch q.Qtype {
 		case dns.TypeA:
-			want = addrsOf(s.v4())
+			want = addrsOf(s.V4())
 		case dns.TypeAAAA:
-			want = addrsOf(s.v6())
+			want = addrsOf(s.V6())
 		default:
 			continue
 		}
@@ -378,9 +379,9 @@ func checkOwn(t *testing.T, h Failover, r, m, theirs *dns.Msg) {
 		got := addresses(t, m, q.Name)
 		ofPool := func(p *livePool) bool {
 			s := p.now.Load()
-			target := func(as *role) bool { return slices.Equal(as.targets, got) }
-			return slices.Equal(got, addrsOf(s.v4())) || slices.Equal(got, addrsOf(s.v6())) ||
-				slices.ContainsFunc(slices.Collect(maps.Values(p.derived)), target)
+			target := func(as *answer.Derived) bool { return slices.Equal(as.Addrs, got) }
+			return slices.Equal(got, addrsOf(s.V4())) || slices.Equal(got, addrsOf(s.V6())) ||
+				slices.ContainsFunc(slices.Collect(maps.Values(p.answers.Derived)), target)
 		}
 		if !slices.ContainsFunc(h.generation.pools, ofPool) {
 			t.Errorf("Answer %v is that of no pool", got)

@@ -1,7 +1,6 @@
 package failover
 
 import (
-	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -9,12 +8,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/answer"
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
-
-	"github.com/miekg/dns"
 )
 
 // livePool is a pool with the checks of its members and the answers that follow from them. There may be a hundred
@@ -27,10 +25,10 @@ type livePool struct {
 	names   []string  // it answers for, never empty; the first is its name in metrics
 	serials []*serial // of the zones of the names
 
-	now     atomic.Pointer[snapshot] // replaced, never written to; nil until start
-	stale   atomic.Bool              // something has changed since now was made
-	settled atomic.Bool              // every member has had a status when now was made
-	turns   turns
+	now     atomic.Pointer[answer.Snapshot] // replaced, never written to; nil until start
+	stale   atomic.Bool                     // something has changed since now was made
+	settled atomic.Bool                     // every member has had a status when now was made
+	turns   answer.Rotation
 	counted counters
 
 	mu      sync.Mutex       // guards the rest, among writers
@@ -59,13 +57,10 @@ type poolMemory struct {
 
 // terms are what a pool does with its members. Pools that were given the same have the same in memory.
 type terms struct {
-	pool.Pool      // without Tiers
-	manual    bool // failback
-	startup   time.Duration
-	derived   map[string]*role // the names that are made of its names, by what stands before these
-	between   map[string]bool  // what stands between SRV records and a name that a wildcard covers
-	https     bool             // it has HTTPS records,
-	params    []dns.SVCBKeyValue
+	*pool.Policy
+	answers *answer.Config
+	manual  bool // failback
+	startup time.Duration
 }
 
 // following is a pool's predecessor in the generation before.
@@ -87,15 +82,11 @@ func (p *livePool) title() string { return p.home.titled(p.names[0]) }
 func (p *livePool) init(c *config, home *block, like *livePool) {
 	p.home, p.Tiers, p.names = home, c.Tiers, slices.Clip(c.names)
 	p.terms = &terms{
-		Pool:    c.Pool,
+		Policy:  c.Policy,
+		answers: answer.NewConfig(c.Pool, c.services, c.https, c.params),
 		manual:  c.manual,
 		startup: c.startup,
-		derived: derived(c.services, &c.Pool),
-		between: protocols(c.services),
-		https:   c.https,
-		params:  c.params,
 	}
-	p.terms.Tiers = nil
 	p.inquiry = &inquiry{c.specs, c.require, c.settings, c.quorum}
 	if like == nil {
 		return
@@ -115,9 +106,7 @@ func (p *livePool) Choose(memberHealth []pool.Health, last []int) pool.Choice {
 
 // whole is the pool with its members.
 func (p *livePool) whole() *pool.Pool {
-	whole := p.Pool
-	whole.Tiers = p.Tiers
-	return &whole
+	return &pool.Pool{Policy: p.Policy, Tiers: p.Tiers}
 }
 
 // Size is how many members the pool has in all its tiers.
@@ -168,7 +157,7 @@ func (p *livePool) start(g *generation, before *livePool, silent bool) {
 		}
 	}
 	p.publish(members)
-	if before == nil || !p.now.Load().same(before.now.Load()) {
+	if before == nil || !p.now.Load().Equal(before.now.Load()) {
 		p.moved()
 	} else {
 		before.mu.Lock()
@@ -374,7 +363,7 @@ func (p *livePool) change(cause string) {
 	before, settled, members := p.now.Load(), p.settled.Load(), p.members()
 	p.publish(members)
 	news, said := p.announce(members)
-	same := p.now.Load().same(before)
+	same := p.now.Load().Equal(before)
 	if news || !same || p.settled.Load() != settled {
 		p.moved()
 	}
@@ -382,7 +371,7 @@ func (p *livePool) change(cause string) {
 		return
 	}
 	if !said && !same {
-		log.Infof("%s %s; now answering %s", p.title(), cause, p.now.Load().describe(p))
+		log.Infof("%s %s; now answering %s", p.title(), cause, p.now.Load().Description())
 		process.events.answered(p, cause)
 	}
 	process.events.touched(p)
@@ -409,9 +398,9 @@ func (p *livePool) publish(members []memberState) {
 	if choice.Tier != pool.InFallback {
 		p.remember(choice.Used, members)
 	}
-	if before := p.now.Load(); !before.says(&choice) {
-		next := newSnapshot(p, choice)
-		if !next.same(before) {
+	if before := p.now.Load(); !before.MatchesChoice(&choice) {
+		next := answer.New(p.answers, p.names[0], choice)
+		if !next.Equal(before) {
 			p.since = time.Now().UnixNano()
 		}
 		p.now.Store(next)
@@ -491,8 +480,8 @@ func (p *livePool) announce(members []memberState) (news, said bool) {
 		}
 		said = true
 		log.Infof("%s %s: %s -> %s (%s); now answering %s",
-			p.title(), p.Member(i), p.status[i], s.status, p.why(s, p.Hold), p.now.Load().describe(p))
-		process.events.transition(p, p.Member(i), p.status[i], s.status, p.why(s, p.Hold), p.now.Load().describe(p))
+			p.title(), p.Member(i), p.status[i], s.status, p.why(s, p.Hold), p.now.Load().Description())
+		process.events.transition(p, p.Member(i), p.status[i], s.status, p.why(s, p.Hold), p.now.Load().Description())
 		p.status[i] = s.status
 	}
 	return news, said
@@ -534,14 +523,6 @@ func (p *livePool) setSaidDown(i int) {
 		m.saidDown = make(map[int]bool)
 	}
 	m.saidDown[i] = true
-}
-
-// describe is the answer with the reason for one out of the ordinary.
-func (s *snapshot) describe(p *livePool) string {
-	if s.choice.Tier == pool.InFallback {
-		return fmt.Sprintf("%s (fallback %s)", s, p.Fallback.Word)
-	}
-	return s.String()
 }
 
 // members reads all checks at one moment and works out what is believed of each member.

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/answer"
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
@@ -167,7 +168,7 @@ func TestOnePoolChanges(t *testing.T) {
 		w := newWorld()
 		g, _ := w.begin(t, directives.String())
 		time.Sleep(time.Minute)
-		before := make([]*snapshot, pools)
+		before := make([]*answer.Snapshot, pools)
 		for i, p := range g.pools {
 			before[i] = p.now.Load()
 		}
@@ -241,7 +242,7 @@ func TestHold(t *testing.T) {
 			}
 			p.mu.Unlock()
 		}
-		ttl := time.Duration(p.now.Load().ttl) * time.Second
+		ttl := time.Duration(p.now.Load().TTL()) * time.Second
 		if left := time.Until(at.Add(time.Minute)); ttl > left+time.Second || ttl < left-2*time.Second {
 			t.Errorf("TTL %s with %s of the hold left, want as much", ttl, left)
 		}
@@ -441,7 +442,7 @@ func TestCombine(t *testing.T) {
 		{"the one that is enough came back", []s{{Status: down, EarliestChange: 1}, {Status: up, EarliestChange: 7, Recovered: true, Since: at(15)}}, up, 7, 10 * time.Second, 1},
 	}
 	for _, tc := range tests {
-		p := &livePool{terms: &terms{Pool: pool.Pool{Hold: 15 * time.Second}}, inquiry: new(inquiry)}
+		p := &livePool{terms: &terms{Policy: &pool.Policy{Hold: 15 * time.Second}}, inquiry: new(inquiry)}
 		for i := range tc.states {
 			p.probes = append(p.probes, probe.Spec{Prober: &sight{name: fmt.Sprint(i)}})
 		}
@@ -613,7 +614,7 @@ func TestStorm(t *testing.T) {
 				}
 			}
 			p.mu.Unlock()
-			if used := addrsOf(p.now.Load().v4()); len(up) > 0 && !slices.Equal(used, up) {
+			if used := addrsOf(p.now.Load().V4()); len(up) > 0 && !slices.Equal(used, up) {
 				t.Fatalf("Uses %v, but up are %v", used, up)
 			}
 		}
@@ -722,7 +723,7 @@ func TestReload(t *testing.T) {
 		w.set("down", "192.0.2.9")
 		three.start()
 		expect(t, "Other members", after(t, h, 0), "3")
-		if three.pools[0].now.Load().extended.InfoCode != dns.ExtendedErrorCodeStaleAnswer {
+		if extendedCode(t, three.pools[0]) != dns.ExtendedErrorCodeStaleAnswer {
 			t.Error("Last set that worked is not said to be stale")
 		}
 		two.stop()
@@ -746,7 +747,7 @@ func TestLastWasUp(t *testing.T) {
 		w.set("down", "192.0.2.1", "192.0.2.2", "192.0.2.3")
 		g, f := w.begin(t, three+"fallback last\n}")
 		expect(t, "Never any up", after(t, f, time.Minute), "1 2 3")
-		if code := g.pools[0].now.Load().extended.InfoCode; code != dns.ExtendedErrorCodeOther {
+		if code := extendedCode(t, g.pools[0]); code != dns.ExtendedErrorCodeOther {
 			t.Errorf("Extended DNS Error is %d, want %d: nothing is stale", code, dns.ExtendedErrorCodeOther)
 		}
 		w.set("", "192.0.2.2", "192.0.2.3")
@@ -800,4 +801,19 @@ func TestReloadWithAnotherProbe(t *testing.T) {
 			expect(t, "After the reload, with "+rule, now(t, ff), "1 2")
 		})
 	}
+}
+
+// extendedCode returns the code of the Extended DNS Error in the replies of a pool.
+func extendedCode(t *testing.T, p *livePool) uint16 {
+	t.Helper()
+	r := new(dns.Msg).SetQuestion(p.names[0], dns.TypeA).SetEdns0(1232, false)
+	if opt := p.now.Load().Msg(r, nil, nil, &p.turns).IsEdns0(); opt != nil {
+		for _, o := range opt.Option {
+			if e, ok := o.(*dns.EDNS0_EDE); ok {
+				return e.InfoCode
+			}
+		}
+	}
+	t.Fatal("The reply has no Extended DNS Error")
+	return 0
 }

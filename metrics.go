@@ -525,8 +525,8 @@ func (p *livePool) reportTo(reports map[string]*report) {
 		return
 	}
 	r := reportOf(reports, p.names[0])
-	if r.tier != pool.InFallback && (s.choice.Tier == pool.InFallback || int(s.choice.Tier) > r.tier) {
-		r.tier = int(s.choice.Tier)
+	if r.tier != pool.InFallback && (s.Tier == pool.InFallback || int(s.Tier) > r.tier) {
+		r.tier = int(s.Tier)
 	}
 	for i, status := range p.status {
 		r.member(p.Member(i).String(), status)

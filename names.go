@@ -3,6 +3,7 @@ package failover
 import (
 	"strings"
 
+	"github.com/coredns-failover/failover/plugin/answer"
 	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/miekg/dns"
 )
@@ -17,10 +18,10 @@ type names struct {
 
 // entry is one existing name.
 type entry struct {
-	pool     *livePool // nil: an empty non-terminal, or the apex of a zone
-	as       *role     // of the name to the pool; nil: it is one of the pool's own
-	wildcard *livePool // answers for names below this one that do not exist; nil: none
-	zone     *zone     // it lies in
+	pool     *livePool       // nil: an empty non-terminal, or the apex of a zone
+	as       *answer.Derived // of the name to the pool; nil: it is one of the pool's own
+	wildcard *livePool       // answers for names below this one that do not exist; nil: none
+	zone     *zone           // it lies in
 }
 
 // makeNames builds the names for pools, which lie in the zones of one server block. inZone finds or makes
@@ -50,7 +51,7 @@ func makeNames(pools []*livePool, zones []string, inZone func(origin string) *zo
 				e = n.add(name, z) // exists, too (RFC 4592, section 2.2.1)
 			}
 			e.pool = p
-			for prefix, as := range p.derived {
+			for prefix, as := range p.answers.Derived {
 				if !below {
 					made := n.add(prefix+name, z)
 					made.pool, made.as = p, as

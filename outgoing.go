@@ -79,7 +79,7 @@ func (t *transfers) update(o *outgoing, why occasion, only []*livePool) (*editio
 	o.unsure = false
 	offset := uint32(0)
 	if b == nil {
-		next.soa = o.own.soa(o.apex)
+		next.soa = o.own.SOA(o.apex)
 	} else {
 		soa := *b.soa
 		soa.Minttl = min(soa.Minttl, o.minimum)

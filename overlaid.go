@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/answer"
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/rrset"
@@ -52,7 +53,7 @@ func (w *overlaid) revised(m *dns.Msg) *dns.Msg {
 		return m
 	}
 	v := revision{overlaid: w, version: w.version.Load(), table: *w.known.Load()}
-	answer := v.section(m.Answer, w.query.Question[0].Qtype)
+	section := v.section(m.Answer, w.query.Question[0].Qtype)
 	extra := m.Extra
 	if len(m.Extra) > 0 && slices.ContainsFunc(m.Answer, hasTarget) {
 		extra = v.section(m.Extra, dns.TypeNone)
@@ -66,12 +67,12 @@ func (w *overlaid) revised(m *dns.Msg) *dns.Msg {
 	r := &w.own
 	*r = *m
 	r.AuthenticatedData = m.AuthenticatedData && !v.reordered // any cache lowers TTLs
-	r.Answer, r.Ns, r.Extra = slices.Clip(answer), slices.Clip(m.Ns), slices.Clip(extra)
-	if v.denied != nil && !slices.ContainsFunc(answer, func(rr dns.RR) bool { return rr.Header().Rrtype == w.query.Question[0].Qtype }) {
+	r.Answer, r.Ns, r.Extra = slices.Clip(section), slices.Clip(m.Ns), slices.Clip(extra)
+	if v.denied != nil && !slices.ContainsFunc(section, func(rr dns.RR) bool { return rr.Header().Rrtype == w.query.Question[0].Qtype }) {
 		v.deny(r)
 	}
 	if v.extended != nil && w.query.IsEdns0() != nil {
-		r.Extra = withOption(r.Extra, v.extended)
+		r.Extra = answer.WithOption(r.Extra, v.extended)
 	}
 	return r
 }
@@ -286,9 +287,9 @@ func (v *revision) turn(s *recordSet) uint32 {
 
 // sift is the overlay's [pool.Pool.Sift].
 func (v *revision) sift(addrs []netip.Addr, memberHealth []pool.Health, n uint32) (places []int, used int, ttl time.Duration) {
-	p := &v.Pool
+	p := v.Policy
 	if v.still && p.Order == pool.Random {
-		fixed := v.Pool
+		fixed := *v.Policy
 		fixed.Order, p = pool.Fixed, &fixed
 	}
 	return p.Sift(addrs, memberHealth, n)
@@ -356,7 +357,7 @@ func (v *revision) fallback(s *recordSet, addrs []netip.Addr, places []int) {
 	if f.Reply == pool.Addresses && f.Members == pool.Last {
 		latest = v.last(addrs, places)
 	}
-	v.extended = extendedError(f, latest != nil)
+	v.extended = answer.ExtendedError(f, latest != nil)
 	switch {
 	case f.Reply != pool.Addresses:
 		s.rrs = nil
@@ -542,9 +543,9 @@ func (v *revision) deny(m *dns.Msg) {
 	m.Ns = nil
 	soa := Failover{Next: v.next}.soaBelow(v.ctx, v.ResponseWriter, v.query, v.denied.Name, true)
 	if q := v.query.Question[0].Name; soa == nil && strings.EqualFold(q, v.denied.Name) {
-		soa = v.zone.soa(q)
+		soa = v.zone.SOA(q)
 	} else if soa == nil && dns.IsSubDomain(v.zone.origin, v.denied.Name) {
-		soa = v.zone.soa(v.denied.Name)
+		soa = v.zone.SOA(v.denied.Name)
 	}
 	if soa != nil { // at the end of an alias there may be a zone that nobody knows here
 		soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl, v.denied.Ttl)

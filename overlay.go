@@ -33,7 +33,7 @@ const (
 // It keeps addresses and no names: what is believed of an address does not depend on the name that it was
 // found under, and a flood of names costs nothing.
 type overlay struct {
-	pool.Pool // without Tiers
+	*pool.Policy
 	inquiry
 	names   []string // it is for these and all below them; the first is its name in metrics
 	home    *block
@@ -144,7 +144,7 @@ func (o *overlay) title() string { return o.home.titled(o.names[0]) }
 // newOverlay makes an overlay that does nothing yet. home is its server block.
 func newOverlay(c *config, home *block) *overlay {
 	o := &overlay{
-		Pool:    c.Pool,
+		Policy:  c.Policy,
 		inquiry: inquiry{c.specs, c.require, c.settings, c.quorum},
 		names:   c.names,
 		home:    home,

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/answer"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/status"
@@ -477,10 +478,10 @@ func (p *livePool) preview(after *override.Table, back func(pool.Member) bool) s
 		}
 		memberHealth[i] = members[i].health()
 	}
-	s := newSnapshot(p, p.Choose(memberHealth, p.last))
+	s := answer.New(p.answers, p.names[0], p.Choose(memberHealth, p.last))
 	e.After = p.answerOf(s)
 	e.After.Since = time.Time{} // it is not
-	e.Bare = s.choice.Tier == pool.InFallback && p.now.Load().choice.Tier != pool.InFallback
+	e.Bare = s.Tier == pool.InFallback && p.now.Load().Tier != pool.InFallback
 	return e
 }
 

@@ -3,13 +3,14 @@ package failover
 import (
 	"errors"
 	"fmt"
-	"github.com/prometheus/client_golang/prometheus"
 	"iter"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
@@ -203,19 +204,19 @@ func TestOverrideTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, _ := newWorld().begin(t, "failover www.example.org 192.0.2.1:443 {\ninterval 30s\n}")
 		p := g.pools[0]
-		if got := p.now.Load().ttl; got != 32 {
+		if got := p.now.Load().TTL(); got != 32 {
 			t.Fatalf("TTL %d by probes alone, want 32", got)
 		}
 		decide(t, "up 192.0.2.1", 0)
-		if got := p.now.Load().ttl; got != 60 {
+		if got := p.now.Load().TTL(); got != 60 {
 			t.Errorf("TTL %d while it is forced up, want the most", got)
 		}
 		decide(t, "up 192.0.2.1", 20*time.Second)
-		if got := p.now.Load().ttl; got != 20 {
+		if got := p.now.Load().TTL(); got != 20 {
 			t.Errorf("TTL %d with 20s to go", got)
 		}
 		undo(t, "192.0.2.1")
-		if got := p.now.Load().ttl; got != 32 {
+		if got := p.now.Load().TTL(); got != 32 {
 			t.Errorf("TTL %d after it is cleared, want 32", got)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/answer"
 	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
@@ -188,9 +189,9 @@ func (p *livePool) count(s *status.Summary) {
 	s.Pools++
 	if now := p.now.Load(); now != nil {
 		switch {
-		case now.choice.Tier == pool.InFallback:
+		case now.Tier == pool.InFallback:
 			s.Fallback++
-		case now.choice.Tier > 0:
+		case now.Tier > 0:
 			s.Backup++
 		}
 	}
@@ -227,14 +228,15 @@ func countMember(s *status.Summary, st health.Status) {
 }
 
 // answerOf is what is given out with a snapshot.
-func (p *livePool) answerOf(s *snapshot) status.Answer {
+func (p *livePool) answerOf(s *answer.Snapshot) status.Answer {
 	a := status.Answer{Addresses: []string{}}
 	if s == nil {
 		return a
 	}
-	a.Tier, a.TTL, a.Turns = s.tier(), int(s.ttl), s.runs4 != nil || s.runs6 != nil
-	a.Text, a.Since = s.describe(p), time.Unix(0, p.since)
-	for _, rrs := range [][]dns.RR{p.front(s.v4()), p.front(s.v6())} {
+	a.Tier, a.TTL, a.Turns = s.TierLabel(), int(s.TTL()), s.Rotates()
+	a.Text, a.Since = s.Description(), time.Unix(0, p.since)
+	v4, v6 := s.Records()
+	for _, rrs := range [][]dns.RR{v4, v6} {
 		for _, rr := range rrs {
 			a.Addresses = append(a.Addresses, dns.Field(rr, 1))
 		}
@@ -297,7 +299,7 @@ func (p *livePool) document() status.Pool {
 func (o *overlay) document() status.Pool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	d := about(&o.Pool, &o.inquiry, o.manual, o.home, o.names)
+	d := about(&pool.Pool{Policy: o.Policy}, &o.inquiry, o.manual, o.home, o.names)
 	d.ID, d.Overlay, d.Answer, d.Began = o.id(), true, o.answerOf(), o.began
 	t := status.Tier{Need: 1, Members: []status.Member{}}
 	known := *o.known.Load()
@@ -426,7 +428,7 @@ func (j *events) transition(of visible, m pool.Member, from, to health.Status, w
 // answered notes that a pool answers something else though no status has changed.
 func (j *events) answered(p *livePool, why string) {
 	if j.Keeps() {
-		j.Add(status.Event{Kind: "answer", PoolID: p.id(), Pool: p.names[0], View: p.home.view, Why: why, Answer: p.now.Load().describe(p)})
+		j.Add(status.Event{Kind: "answer", PoolID: p.id(), Pool: p.names[0], View: p.home.view, Why: why, Answer: p.now.Load().Description()})
 	}
 }
 

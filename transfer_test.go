@@ -449,9 +449,9 @@ func TestTransferTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		p := w.startPrimary(t, new(library), authorities+"failover www.example.org 192.0.2.1:443 192.0.2.2:443 {\ninterval 10s\n}")
-		serial, steady := p.serial(t), p.pools[0].now.Load().ttl
+		serial, steady := p.serial(t), p.pools[0].now.Load().TTL()
 		for range 20 {
-			for w.set("lost", "192.0.2.1"); p.pools[0].now.Load().ttl == steady; {
+			for w.set("lost", "192.0.2.1"); p.pools[0].now.Load().TTL() == steady; {
 				wait(100 * time.Millisecond)
 			}
 			w.set("", "192.0.2.1")

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/answer"
 	"github.com/coredns-failover/failover/plugin/pool"
 
 	"github.com/miekg/dns"
@@ -47,7 +48,7 @@ type updater struct {
 type posted struct {
 	name string
 	pool *livePool
-	as   *role
+	as   *answer.Derived
 
 	// The queue has these, under the updater's lock.
 	due      time.Time
@@ -97,7 +98,7 @@ func newUpdater(u update) *updater {
 }
 
 // add has a name of a pool written, too. It is called before open.
-func (u *updater) add(name string, p *livePool, as *role) {
+func (u *updater) add(name string, p *livePool, as *answer.Derived) {
 	w := &posted{name: name, pool: p, as: as}
 	u.names, u.ofPool[p] = append(u.names, w), append(u.ofPool[p], w)
 }
@@ -334,14 +335,14 @@ func (u *updater) pending() (n int, open bool) {
 }
 
 // fixed says whether a name is a target, which has the same addresses whatever becomes of its members.
-func (w *posted) fixed() bool { return w.as != nil && w.as.targets != nil }
+func (w *posted) fixed() bool { return w.as != nil && w.as.Addrs != nil }
 
 // content is what a name is to have; not ok: no zone can say it. While some member has not been probed it is a guess.
 func (w *posted) content() (c content, guess, ok bool) {
 	guess = !w.fixed() && !w.pool.settled.Load() // before the snapshot, which is none once this is so
 	s := w.pool.now.Load()
-	sets, ok := w.pool.sets(s, w.name, w.as)
-	return newContent(sets, s.choice.Tier == pool.InFallback), guess, ok
+	sets, ok := s.RRsets(w.name, w.as)
+	return newContent(sets, s.Tier == pool.InFallback), guess, ok
 }
 
 // settle compares a name with what it is to have, and puts it right. pending says that this has changed. A guess is

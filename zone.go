@@ -85,7 +85,7 @@ func isAfter(a, b uint32) bool { return a-b-1 < 1<<31-1 }
 
 // soa is the zone's SOA record for an answer to qname, as it was written in the query: the owner
 // keeps its case. Its TTL and its MINIMUM are those of negative answers (RFC 2308, section 5).
-func (z *zone) soa(qname string) *dns.SOA {
+func (z *zone) SOA(qname string) *dns.SOA {
 	refresh, retry := uint32(7200), uint32(1800) // as CoreDNS's other plugins have it that invent an SOA
 	if len(z.ns) > 0 {
 		refresh, retry = 60, 10 // a NOTIFY that is lost must not cost a secondary hours

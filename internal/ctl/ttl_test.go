@@ -44,7 +44,7 @@ func TestTTLAgrees(t *testing.T) {
 	told := make(map[string]int)
 	for range 5_000 {
 		hold := time.Duration(rnd.IntN(3)) * 10 * time.Second
-		p := pool.Pool{Min: pool.Min{Count: 1 + rnd.IntN(2)}, Hold: hold, MinTTL: 5 * time.Second, MaxTTL: time.Duration(6+rnd.IntN(60)) * time.Second}
+		p := pool.Pool{Policy: &pool.Policy{Min: pool.Min{Count: 1 + rnd.IntN(2)}, Hold: hold, MinTTL: 5 * time.Second, MaxTTL: time.Duration(6+rnd.IntN(60)) * time.Second}}
 		d := &status.Pool{
 			Interval: 5, Recheck: 1, Hold: hold.Seconds(), Require: 1 + rnd.IntN(2), MinTTL: 5, MaxTTL: int(p.MaxTTL.Seconds()),
 		}

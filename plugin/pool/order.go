@@ -9,7 +9,7 @@ import (
 
 // arrange puts the members of the tiers into the pool's order, tier after tier and each family by
 // itself, and keeps the front of it where the operator asked for no more.
-func (p *Pool) arrange(tiers [][]Member) (v4, v6 Set) {
+func (p *Policy) arrange(tiers [][]Member) (v4, v6 Set) {
 	for _, tier := range tiers {
 		var four, six []netip.Addr
 		for _, m := range tier {
@@ -26,7 +26,7 @@ func (p *Pool) arrange(tiers [][]Member) (v4, v6 Set) {
 }
 
 // add appends addrs to the set in order: by preference first, then as Order says.
-func (p *Pool) add(s Set, addrs []netip.Addr) Set {
+func (p *Policy) add(s Set, addrs []netip.Addr) Set {
 	slices.SortStableFunc(addrs, p.compare)
 	if p.turns() {
 		for _, end := range p.runs(addrs) {
@@ -38,7 +38,7 @@ func (p *Pool) add(s Set, addrs []netip.Addr) Set {
 }
 
 // runs returns the end of each run of addresses, in order, that are preferred alike.
-func (p *Pool) runs(addrs []netip.Addr) []int {
+func (p *Policy) runs(addrs []netip.Addr) []int {
 	var ends []int
 	for i := range addrs {
 		if i+1 == len(addrs) || p.preference(addrs[i]) != p.preference(addrs[i+1]) {
@@ -49,7 +49,7 @@ func (p *Pool) runs(addrs []netip.Addr) []int {
 }
 
 // compare is the order of two addresses, as slices.SortStableFunc wants it: 0 is that in which they came.
-func (p *Pool) compare(a, b netip.Addr) int {
+func (p *Policy) compare(a, b netip.Addr) int {
 	if c := cmp.Compare(p.preference(a), p.preference(b)); c != 0 || p.Order != Sorted {
 		return c
 	}
@@ -57,10 +57,10 @@ func (p *Pool) compare(a, b netip.Addr) int {
 }
 
 // turns says whether the order differs from answer to answer.
-func (p *Pool) turns() bool { return p.Order == Cyclic || p.Order == Random }
+func (p *Policy) turns() bool { return p.Order == Cyclic || p.Order == Random }
 
 // preference is the place of the first preferred network that holds a.
-func (p *Pool) preference(a netip.Addr) int {
+func (p *Policy) preference(a netip.Addr) int {
 	for i, network := range p.Prefer {
 		if network.Contains(a) {
 			return i
@@ -71,7 +71,7 @@ func (p *Pool) preference(a netip.Addr) int {
 
 // cut keeps the first Answer addresses. A set that turns keeps them all: which ones are first is
 // known only when it is asked for.
-func (p *Pool) cut(s Set) Set {
+func (p *Policy) cut(s Set) Set {
 	if s.Runs == nil && p.Answer > 0 && len(s.Addrs) > p.Answer {
 		s.Addrs = s.Addrs[:p.Answer:p.Answer]
 	}

@@ -32,19 +32,26 @@ func (m Member) String() string {
 	return s
 }
 
-// Pool is what the operator wrote. Tiers holds the members that are used together: the primaries
-// first, then each backup in turn.
-type Pool struct {
-	Tiers    [][]Member
+// Policy is the part of a pool that does not name its members. It never changes, and pools of the same configuration
+// share it.
+type Policy struct {
 	Min      Min
 	Answer   int            // the most addresses that one answer gives; 0: all
 	Order    Order          // inside a tier
 	Prefer   []netip.Prefix // these networks first, in this order, before Order applies
 	Fallback Fallback
-	Hold     time.Duration // how long a member that came back is kept out; see [Health.Held]
+	Hold     time.Duration // how long a recovered member is kept out; see [Health.Held]
 	MinTTL   time.Duration // at least a second
 	MaxTTL   time.Duration // at least MinTTL
 	Ranked   bool          // a choice has Ranks
+}
+
+// Pool is a policy and the members that it is for.
+type Pool struct {
+	*Policy
+
+	// Tiers holds the members that are used together: the primaries first, then each backup in turn.
+	Tiers [][]Member
 }
 
 // Health is what a choice has to know of one member.
@@ -314,7 +321,7 @@ func (p *Pool) fallbackTiers(health []Health, last []int) (tiers []tier, stale b
 // seconds within the operator's bounds. health holds the members that can change it: those of the tier
 // in use and of every tier before it, and all of them in fallback. Held members are used up to the limit. One that comes
 // up now is held for hold.
-func (p *Pool) ttl(health []Health, limit heldLimit, hold time.Duration) time.Duration {
+func (p *Policy) ttl(health []Health, limit heldLimit, hold time.Duration) time.Duration {
 	soonest := p.MaxTTL
 	for _, h := range health {
 		next := h.Next

@@ -121,7 +121,8 @@ func nets(words ...string) []netip.Prefix {
 // choose calls Choose and sees to it that it writes to nothing it was given.
 func choose(t *testing.T, p *Pool, health []Health, last []int) Choice {
 	t.Helper()
-	before := *p
+	policy := *p.Policy
+	before := Pool{Policy: &policy}
 	before.Tiers = make([][]Member, len(p.Tiers))
 	for i, tier := range p.Tiers {
 		before.Tiers[i] = slices.Clone(tier)
@@ -151,25 +152,25 @@ func choose(t *testing.T, p *Pool, health []Health, last []int) Choice {
 }
 
 // bounds fills in what every pool of a Corefile has.
-func bounds(p Pool) Pool {
+func bounds(p Policy) Pool {
 	if p.Min.Count == 0 {
 		p.Min.Count = 1
 	}
 	if p.MinTTL == 0 {
 		p.MinTTL, p.MaxTTL = time.Second, time.Hour
 	}
-	return p
+	return Pool{Policy: &p}
 }
 
 func TestChoose(t *testing.T) {
 	others := Fallback{Members: Others, Other: []Member{{Addr: addr('z')}, {Addr: addr('y')}, {Addr: addr('Z')}}}
 	tests := []struct {
-		name string
-		line string
-		pool Pool
-		last []int
-		want string
-		used []int // indexes over all tiers
+		name   string
+		line   string
+		policy Policy
+		last   []int
+		want   string
+		used   []int // indexes over all tiers
 	}{
 		// The first tier that has a member up answers, with those of its members that are up.
 		{name: "all up", line: "a+ b+ | c+", want: "0: a b", used: []int{0, 1}},
@@ -189,87 +190,87 @@ func TestChoose(t *testing.T) {
 		{name: "IPv6 only", line: "B+ A+", want: "0: B A", used: []int{0, 1}},
 
 		// With min a tier has to have so many.
-		{name: "min reached", line: "a+ b+ c- | d+ e+", pool: Pool{Min: Min{Count: 2}}, want: "0: a b", used: []int{0, 1}},
-		{name: "min missed", line: "a+ b- c- | d+ e+", pool: Pool{Min: Min{Count: 2}}, want: "1: d e", used: []int{3, 4}},
-		{name: "min is over both families", line: "a+ A+ c- | d+ e+", pool: Pool{Min: Min{Count: 2}}, want: "0: a A", used: []int{0, 1}},
-		{name: "min missed in all", line: "a+ b- | c- d+", pool: Pool{Min: Min{Count: 2}}, want: "fallback: a b c d"},
-		{name: "min of all", line: "a+ b- | c+ d+", pool: Pool{Min: Min{Count: 100, Percent: true}}, want: "1: c d", used: []int{2, 3}},
-		{name: "half of 4 is 2", line: "a+ b+ c- d- | e+", pool: Pool{Min: Min{Count: 50, Percent: true}}, want: "0: a b", used: []int{0, 1}},
-		{name: "half of 4 is not 1", line: "a+ b- c- d- | e+", pool: Pool{Min: Min{Count: 50, Percent: true}}, want: "1: e", used: []int{4}},
-		{name: "half of 3 is 2", line: "a+ b- c- | e+", pool: Pool{Min: Min{Count: 50, Percent: true}}, want: "1: e", used: []int{3}},
-		{name: "1 percent is 1", line: "a- b- c+ | e+", pool: Pool{Min: Min{Count: 1, Percent: true}}, want: "0: c", used: []int{2}},
-		{name: "a share is of each tier by itself", line: "a- b- c- | d+ e-", pool: Pool{Min: Min{Count: 50, Percent: true}}, want: "1: d", used: []int{3}},
+		{name: "min reached", line: "a+ b+ c- | d+ e+", policy: Policy{Min: Min{Count: 2}}, want: "0: a b", used: []int{0, 1}},
+		{name: "min missed", line: "a+ b- c- | d+ e+", policy: Policy{Min: Min{Count: 2}}, want: "1: d e", used: []int{3, 4}},
+		{name: "min is over both families", line: "a+ A+ c- | d+ e+", policy: Policy{Min: Min{Count: 2}}, want: "0: a A", used: []int{0, 1}},
+		{name: "min missed in all", line: "a+ b- | c- d+", policy: Policy{Min: Min{Count: 2}}, want: "fallback: a b c d"},
+		{name: "min of all", line: "a+ b- | c+ d+", policy: Policy{Min: Min{Count: 100, Percent: true}}, want: "1: c d", used: []int{2, 3}},
+		{name: "half of 4 is 2", line: "a+ b+ c- d- | e+", policy: Policy{Min: Min{Count: 50, Percent: true}}, want: "0: a b", used: []int{0, 1}},
+		{name: "half of 4 is not 1", line: "a+ b- c- d- | e+", policy: Policy{Min: Min{Count: 50, Percent: true}}, want: "1: e", used: []int{4}},
+		{name: "half of 3 is 2", line: "a+ b- c- | e+", policy: Policy{Min: Min{Count: 50, Percent: true}}, want: "1: e", used: []int{3}},
+		{name: "1 percent is 1", line: "a- b- c+ | e+", policy: Policy{Min: Min{Count: 1, Percent: true}}, want: "0: c", used: []int{2}},
+		{name: "a share is of each tier by itself", line: "a- b- c- | d+ e-", policy: Policy{Min: Min{Count: 50, Percent: true}}, want: "1: d", used: []int{3}},
 
 		// A held member waits while others can answer ...
 		{name: "held beside one that is up", line: "a~ b+", want: "0: b", used: []int{1}},
 		{name: "held before a tier that is up", line: "a~ | b+", want: "1: b", used: []int{1}},
-		{name: "held does not count for min", line: "a~ b+ | c+ d+", pool: Pool{Min: Min{Count: 2}}, want: "1: c d", used: []int{2, 3}},
+		{name: "held does not count for min", line: "a~ b+ | c+ d+", policy: Policy{Min: Min{Count: 2}}, want: "1: c d", used: []int{2, 3}},
 		{name: "held in a tier after it", line: "a+ | b~", want: "0: a", used: []int{0}},
 		// ... but goes before any fallback.
 		{name: "nothing but held", line: "a~ b-", want: "0: a", used: []int{0}},
-		{name: "held goes before a fallback", line: "a~ | b-", pool: Pool{Fallback: Fallback{Reply: NXDomain}}, want: "0: a", used: []int{0}},
+		{name: "held goes before a fallback", line: "a~ | b-", policy: Policy{Fallback: Fallback{Reply: NXDomain}}, want: "0: a", used: []int{0}},
 		{name: "held in the backup tier", line: "a- | b~", want: "1: b", used: []int{1}},
 		{name: "held in both, the first goes first", line: "a~ | b~", want: "0: a", used: []int{0}},
 		{name: "held in both, who is held for longer waits", line: "a~700 | b~500", want: "1: b", used: []int{1}},
 		{name: "held in one tier, who is held for longer waits", line: "a~700 b~500", want: "0: b", used: []int{1}},
-		{name: "held, as many as min takes", line: "a~700 b~500 c~600", pool: Pool{Min: Min{Count: 2}}, want: "0: b c", used: []int{1, 2}},
-		{name: "held makes up the min", line: "a~ b+ | c- d-", pool: Pool{Min: Min{Count: 2}}, want: "0: a b", used: []int{0, 1}},
-		{name: "held is not enough for min", line: "a~ b- | c- d-", pool: Pool{Min: Min{Count: 2}}, want: "fallback: a b c d"},
+		{name: "held, as many as min takes", line: "a~700 b~500 c~600", policy: Policy{Min: Min{Count: 2}}, want: "0: b c", used: []int{1, 2}},
+		{name: "held makes up the min", line: "a~ b+ | c- d-", policy: Policy{Min: Min{Count: 2}}, want: "0: a b", used: []int{0, 1}},
+		{name: "held is not enough for min", line: "a~ b- | c- d-", policy: Policy{Min: Min{Count: 2}}, want: "fallback: a b c d"},
 
 		// answer gives no more than so many of each family, the first ones.
-		{name: "answer 1", line: "c+ a+ b+", pool: Pool{Answer: 1}, want: "0: c", used: []int{0, 1, 2}},
-		{name: "answer 1 of those up", line: "c- a+ b+", pool: Pool{Answer: 1}, want: "0: a", used: []int{1, 2}},
-		{name: "answer 2 of each family", line: "a+ A+ b+ B+ c+ C+", pool: Pool{Answer: 2}, want: "0: a b A B", used: []int{0, 1, 2, 3, 4, 5}},
-		{name: "answer more than there are", line: "a+ b+", pool: Pool{Answer: 9}, want: "0: a b", used: []int{0, 1}},
-		{name: "answer 1 and sorted", line: "c+ a+ b+", pool: Pool{Answer: 1, Order: Sorted}, want: "0: a", used: []int{0, 1, 2}},
-		{name: "answer 1 and preferred", line: "c+ a+ b+", pool: Pool{Answer: 1, Prefer: nets("192.0.2.2/32")}, want: "0: b", used: []int{0, 1, 2}},
-		{name: "answer 1 in fallback", line: "a- b- | c-", pool: Pool{Answer: 1}, want: "fallback: a"},
-		{name: "answer 1 and cyclic: which one is for Turn", line: "a+ b+", pool: Pool{Answer: 1, Order: Cyclic}, want: "0: (a b)", used: []int{0, 1}},
+		{name: "answer 1", line: "c+ a+ b+", policy: Policy{Answer: 1}, want: "0: c", used: []int{0, 1, 2}},
+		{name: "answer 1 of those up", line: "c- a+ b+", policy: Policy{Answer: 1}, want: "0: a", used: []int{1, 2}},
+		{name: "answer 2 of each family", line: "a+ A+ b+ B+ c+ C+", policy: Policy{Answer: 2}, want: "0: a b A B", used: []int{0, 1, 2, 3, 4, 5}},
+		{name: "answer more than there are", line: "a+ b+", policy: Policy{Answer: 9}, want: "0: a b", used: []int{0, 1}},
+		{name: "answer 1 and sorted", line: "c+ a+ b+", policy: Policy{Answer: 1, Order: Sorted}, want: "0: a", used: []int{0, 1, 2}},
+		{name: "answer 1 and preferred", line: "c+ a+ b+", policy: Policy{Answer: 1, Prefer: nets("192.0.2.2/32")}, want: "0: b", used: []int{0, 1, 2}},
+		{name: "answer 1 in fallback", line: "a- b- | c-", policy: Policy{Answer: 1}, want: "fallback: a"},
+		{name: "answer 1 and cyclic: which one is for Turn", line: "a+ b+", policy: Policy{Answer: 1, Order: Cyclic}, want: "0: (a b)", used: []int{0, 1}},
 
 		// The orders, each family by itself.
-		{name: "sorted", line: "c+ B+ a+ A+ b+", pool: Pool{Order: Sorted}, want: "0: a b c A B", used: []int{0, 1, 2, 3, 4}},
-		{name: "sorted, one down", line: "c+ a- b+", pool: Pool{Order: Sorted}, want: "0: b c", used: []int{0, 2}},
-		{name: "sorted inside a tier only", line: "d- c- | b- a-", pool: Pool{Order: Sorted}, want: "fallback: c d a b"},
-		{name: "cyclic", line: "c+ B+ a+ A+ b+", pool: Pool{Order: Cyclic}, want: "0: (c a b) (B A)", used: []int{0, 1, 2, 3, 4}},
-		{name: "random", line: "c+ B+ a+ A+ b+", pool: Pool{Order: Random}, want: "0: (c a b) (B A)", used: []int{0, 1, 2, 3, 4}},
-		{name: "cyclic inside a tier only", line: "a- b- A- | c- d-", pool: Pool{Order: Cyclic}, want: "fallback: (a b) (c d) (A)"},
+		{name: "sorted", line: "c+ B+ a+ A+ b+", policy: Policy{Order: Sorted}, want: "0: a b c A B", used: []int{0, 1, 2, 3, 4}},
+		{name: "sorted, one down", line: "c+ a- b+", policy: Policy{Order: Sorted}, want: "0: b c", used: []int{0, 2}},
+		{name: "sorted inside a tier only", line: "d- c- | b- a-", policy: Policy{Order: Sorted}, want: "fallback: c d a b"},
+		{name: "cyclic", line: "c+ B+ a+ A+ b+", policy: Policy{Order: Cyclic}, want: "0: (c a b) (B A)", used: []int{0, 1, 2, 3, 4}},
+		{name: "random", line: "c+ B+ a+ A+ b+", policy: Policy{Order: Random}, want: "0: (c a b) (B A)", used: []int{0, 1, 2, 3, 4}},
+		{name: "cyclic inside a tier only", line: "a- b- A- | c- d-", policy: Policy{Order: Cyclic}, want: "fallback: (a b) (c d) (A)"},
 
 		// prefer goes before the order, and leaves what it does not tell apart as it was. 192.0.2.2/31 is
 		// b and c, 192.0.2.4/30 is d to g.
-		{name: "preferred first", line: "a+ d+ b+ c+", pool: Pool{Prefer: nets("192.0.2.2/31")}, want: "0: b c a d", used: []int{0, 1, 2, 3}},
-		{name: "two networks, in their order", line: "a+ b+ d+ c+ e+", pool: Pool{Prefer: nets("192.0.2.4/30", "192.0.2.2/31")}, want: "0: d e b c a", used: []int{0, 1, 2, 3, 4}},
-		{name: "as written in each network", line: "e+ c+ a+ d+ b+", pool: Pool{Prefer: nets("192.0.2.4/30", "192.0.2.2/31")}, want: "0: e d c b a", used: []int{0, 1, 2, 3, 4}},
-		{name: "in two networks, the first counts", line: "a+ d+ b+", pool: Pool{Prefer: nets("192.0.2.2/31", "192.0.2.0/24")}, want: "0: b a d", used: []int{0, 1, 2}},
-		{name: "sorted in each network", line: "e+ c+ a+ d+ b+", pool: Pool{Order: Sorted, Prefer: nets("192.0.2.4/30", "192.0.2.2/31")}, want: "0: d e b c a", used: []int{0, 1, 2, 3, 4}},
-		{name: "runs of each network", line: "e+ c+ a+ d+ b+", pool: Pool{Order: Cyclic, Prefer: nets("192.0.2.4/30", "192.0.2.2/31")}, want: "0: (e d) (c b) (a)", used: []int{0, 1, 2, 3, 4}},
-		{name: "as written, however many", line: "t+ s+ r+ q+ p+ o+ n+ m+ l+ k+ j+ i+ h+ g+ f+ e+ d+ c+ b+ a+", pool: Pool{Prefer: nets("192.0.2.0/28")},
+		{name: "preferred first", line: "a+ d+ b+ c+", policy: Policy{Prefer: nets("192.0.2.2/31")}, want: "0: b c a d", used: []int{0, 1, 2, 3}},
+		{name: "two networks, in their order", line: "a+ b+ d+ c+ e+", policy: Policy{Prefer: nets("192.0.2.4/30", "192.0.2.2/31")}, want: "0: d e b c a", used: []int{0, 1, 2, 3, 4}},
+		{name: "as written in each network", line: "e+ c+ a+ d+ b+", policy: Policy{Prefer: nets("192.0.2.4/30", "192.0.2.2/31")}, want: "0: e d c b a", used: []int{0, 1, 2, 3, 4}},
+		{name: "in two networks, the first counts", line: "a+ d+ b+", policy: Policy{Prefer: nets("192.0.2.2/31", "192.0.2.0/24")}, want: "0: b a d", used: []int{0, 1, 2}},
+		{name: "sorted in each network", line: "e+ c+ a+ d+ b+", policy: Policy{Order: Sorted, Prefer: nets("192.0.2.4/30", "192.0.2.2/31")}, want: "0: d e b c a", used: []int{0, 1, 2, 3, 4}},
+		{name: "runs of each network", line: "e+ c+ a+ d+ b+", policy: Policy{Order: Cyclic, Prefer: nets("192.0.2.4/30", "192.0.2.2/31")}, want: "0: (e d) (c b) (a)", used: []int{0, 1, 2, 3, 4}},
+		{name: "as written, however many", line: "t+ s+ r+ q+ p+ o+ n+ m+ l+ k+ j+ i+ h+ g+ f+ e+ d+ c+ b+ a+", policy: Policy{Prefer: nets("192.0.2.0/28")},
 			want: "0: o n m l k j i h g f e d c b a t s r q p", used: []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19}},
-		{name: "of the other family", line: "a+ B+ A+ b+", pool: Pool{Prefer: nets("2001:db8::1/128")}, want: "0: a b A B", used: []int{0, 1, 2, 3}},
-		{name: "prefers no tier", line: "a- | b-", pool: Pool{Prefer: nets("192.0.2.2/31")}, want: "fallback: a b"},
-		{name: "not an address that is down", line: "a+ b- c+", pool: Pool{Prefer: nets("192.0.2.2/31")}, want: "0: c a", used: []int{0, 2}},
+		{name: "of the other family", line: "a+ B+ A+ b+", policy: Policy{Prefer: nets("2001:db8::1/128")}, want: "0: a b A B", used: []int{0, 1, 2, 3}},
+		{name: "prefers no tier", line: "a- | b-", policy: Policy{Prefer: nets("192.0.2.2/31")}, want: "fallback: a b"},
+		{name: "not an address that is down", line: "a+ b- c+", policy: Policy{Prefer: nets("192.0.2.2/31")}, want: "0: c a", used: []int{0, 2}},
 
 		// No tier is usable: what the operator wants to be said then.
 		{name: "fallback all", line: "a- A- | b-", want: "fallback: a b A"},
-		{name: "fallback primary", line: "b- a- | c-", pool: Pool{Fallback: Fallback{Members: Primary}}, want: "fallback: b a"},
-		{name: "fallback none", line: "a-", pool: Pool{Fallback: Fallback{Reply: NoData}}, want: "fallback: NODATA"},
-		{name: "fallback nxdomain", line: "a-", pool: Pool{Fallback: Fallback{Reply: NXDomain}}, want: "fallback: NXDOMAIN"},
-		{name: "fallback servfail", line: "a-", pool: Pool{Fallback: Fallback{Reply: ServFail}}, want: "fallback: SERVFAIL"},
-		{name: "fallback refused", line: "a-", pool: Pool{Fallback: Fallback{Reply: Refused}}, want: "fallback: REFUSED"},
-		{name: "fallback next", line: "a-", pool: Pool{Fallback: Fallback{Reply: Next}}, want: "fallback: next"},
-		{name: "fallback others", line: "a-", pool: Pool{Fallback: others}, want: "fallback: z y Z"},
-		{name: "fallback others in order", line: "a-", pool: Pool{Fallback: others, Order: Sorted}, want: "fallback: y z Z"},
-		{name: "fallback others, answer 1", line: "a-", pool: Pool{Fallback: others, Answer: 1}, want: "fallback: z Z"},
-		{name: "fallback last", line: "a- b- | c- d-", pool: Pool{Fallback: Fallback{Members: Last}}, last: []int{1}, want: "fallback: b"},
-		{name: "fallback last, of a backup", line: "a- b- | c- d-", pool: Pool{Fallback: Fallback{Members: Last}}, last: []int{2, 3}, want: "fallback: c d"},
-		{name: "fallback last, never any", line: "a- b- | c-", pool: Pool{Fallback: Fallback{Members: Last}}, want: "fallback: a b c"},
-		{name: "fallback last in order", line: "b- a- | c-", pool: Pool{Fallback: Fallback{Members: Last}, Order: Sorted}, last: []int{0, 1}, want: "fallback: a b"},
+		{name: "fallback primary", line: "b- a- | c-", policy: Policy{Fallback: Fallback{Members: Primary}}, want: "fallback: b a"},
+		{name: "fallback none", line: "a-", policy: Policy{Fallback: Fallback{Reply: NoData}}, want: "fallback: NODATA"},
+		{name: "fallback nxdomain", line: "a-", policy: Policy{Fallback: Fallback{Reply: NXDomain}}, want: "fallback: NXDOMAIN"},
+		{name: "fallback servfail", line: "a-", policy: Policy{Fallback: Fallback{Reply: ServFail}}, want: "fallback: SERVFAIL"},
+		{name: "fallback refused", line: "a-", policy: Policy{Fallback: Fallback{Reply: Refused}}, want: "fallback: REFUSED"},
+		{name: "fallback next", line: "a-", policy: Policy{Fallback: Fallback{Reply: Next}}, want: "fallback: next"},
+		{name: "fallback others", line: "a-", policy: Policy{Fallback: others}, want: "fallback: z y Z"},
+		{name: "fallback others in order", line: "a-", policy: Policy{Fallback: others, Order: Sorted}, want: "fallback: y z Z"},
+		{name: "fallback others, answer 1", line: "a-", policy: Policy{Fallback: others, Answer: 1}, want: "fallback: z Z"},
+		{name: "fallback last", line: "a- b- | c- d-", policy: Policy{Fallback: Fallback{Members: Last}}, last: []int{1}, want: "fallback: b"},
+		{name: "fallback last, of a backup", line: "a- b- | c- d-", policy: Policy{Fallback: Fallback{Members: Last}}, last: []int{2, 3}, want: "fallback: c d"},
+		{name: "fallback last, never any", line: "a- b- | c-", policy: Policy{Fallback: Fallback{Members: Last}}, want: "fallback: a b c"},
+		{name: "fallback last in order", line: "b- a- | c-", policy: Policy{Fallback: Fallback{Members: Last}, Order: Sorted}, last: []int{0, 1}, want: "fallback: a b"},
 		{name: "last means nothing to other fallbacks", line: "a- b-", last: []int{1}, want: "fallback: a b"},
-		{name: "last means nothing while a tier is usable", line: "a+ b+", pool: Pool{Fallback: Fallback{Members: Last}}, last: []int{1}, want: "0: a b", used: []int{0, 1}},
-		{name: "too few of them is a fallback too", line: "a+ b-", pool: Pool{Min: Min{Count: 2}, Fallback: Fallback{Reply: ServFail}}, want: "fallback: SERVFAIL"},
+		{name: "last means nothing while a tier is usable", line: "a+ b+", policy: Policy{Fallback: Fallback{Members: Last}}, last: []int{1}, want: "0: a b", used: []int{0, 1}},
+		{name: "too few of them is a fallback too", line: "a+ b-", policy: Policy{Min: Min{Count: 2}, Fallback: Fallback{Reply: ServFail}}, want: "fallback: SERVFAIL"},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			p := bounds(tc.pool)
+			p := bounds(tc.policy)
 			var health []Health
 			p.Tiers, health = read(t, tc.line)
 			c := choose(t, &p, health, tc.last)
@@ -279,7 +280,7 @@ func TestChoose(t *testing.T) {
 			if !slices.Equal(c.Used, tc.used) {
 				t.Errorf("%s: uses members %v, want %v", tc.line, c.Used, tc.used)
 			}
-			if stale := tc.pool.Fallback.Members == Last && len(tc.last) > 0 && c.Tier == InFallback; c.Stale != stale {
+			if stale := tc.policy.Fallback.Members == Last && len(tc.last) > 0 && c.Tier == InFallback; c.Stale != stale {
 				t.Errorf("%s: stale is %t, want %t", tc.line, c.Stale, stale)
 			}
 		})
@@ -292,7 +293,7 @@ func TestTTL(t *testing.T) {
 		name     string
 		line     string
 		min, max time.Duration // of the ttl property
-		pool     Pool
+		policy   Policy
 		want     time.Duration
 	}{
 		// The soonest change of a member of the tier in use.
@@ -305,17 +306,17 @@ func TestTTL(t *testing.T) {
 		// Members of the tiers before it can take over, those of the tiers after it cannot.
 		{name: "a tier before it", line: "a-4 | b+25", want: 14 * time.Second},
 		{name: "two tiers before it", line: "a-9 | b-4 | c+25", want: 14 * time.Second},
-		{name: "a tier before it, with too few", line: "a+5 b-20 | c+25 d+25", pool: Pool{Min: Min{Count: 2}}, want: 5 * time.Second},
+		{name: "a tier before it, with too few", line: "a+5 b-20 | c+25 d+25", policy: Policy{Min: Min{Count: 2}}, want: 5 * time.Second},
 		{name: "a tier after it", line: "a+25 | b-4", want: 25 * time.Second},
 		{name: "a tier after it that is up", line: "a+25 | b+4", want: 25 * time.Second},
 
 		// In fallback every member can end it, as soon as it is up: there is nobody it would be held for.
 		{name: "fallback", line: "a-9 b-8 | c-7 d-6", want: 6 * time.Second},
-		{name: "fallback without addresses", line: "a-9 | c-7", pool: Pool{Fallback: Fallback{Reply: NoData}}, want: 7 * time.Second},
-		{name: "fallback to others", line: "a-9", pool: Pool{Fallback: Fallback{Members: Others, Other: []Member{{Addr: addr('z')}}}}, want: 9 * time.Second},
-		{name: "fallback with one up, but too few", line: "a+3 b-9", pool: Pool{Min: Min{Count: 2}}, want: 3 * time.Second},
-		{name: "fallback with one held, but too few", line: "a~6+7 b-9", pool: Pool{Min: Min{Count: 2}}, want: 6 * time.Second},
-		{name: "fallback with one held, down sooner", line: "a~6+3 b-9", pool: Pool{Min: Min{Count: 2}}, want: 6 * time.Second},
+		{name: "fallback without addresses", line: "a-9 | c-7", policy: Policy{Fallback: Fallback{Reply: NoData}}, want: 7 * time.Second},
+		{name: "fallback to others", line: "a-9", policy: Policy{Fallback: Fallback{Members: Others, Other: []Member{{Addr: addr('z')}}}}, want: 9 * time.Second},
+		{name: "fallback with one up, but too few", line: "a+3 b-9", policy: Policy{Min: Min{Count: 2}}, want: 3 * time.Second},
+		{name: "fallback with one held, but too few", line: "a~6+7 b-9", policy: Policy{Min: Min{Count: 2}}, want: 6 * time.Second},
+		{name: "fallback with one held, down sooner", line: "a~6+3 b-9", policy: Policy{Min: Min{Count: 2}}, want: 6 * time.Second},
 
 		// A held member changes nothing before its time is over ...
 		{name: "held", line: "a~6+3 b+25", want: 6 * time.Second},
@@ -339,9 +340,9 @@ func TestTTL(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			p := tc.pool
-			p.Hold, p.MinTTL, p.MaxTTL = hold, tc.min, tc.max
-			p = bounds(p)
+			policy := tc.policy
+			policy.Hold, policy.MinTTL, policy.MaxTTL = hold, tc.min, tc.max
+			p := bounds(policy)
 			var health []Health
 			p.Tiers, health = read(t, tc.line)
 			if got := choose(t, &p, health, nil).TTL; got != tc.want {
@@ -368,7 +369,7 @@ func TestChooseAlways(t *testing.T) {
 			}
 			for i := range mins {
 				for _, f := range replies {
-					p := bounds(Pool{Min: mins[i], Fallback: f})
+					p := bounds(Policy{Min: mins[i], Fallback: f})
 					var health []Health
 					p.Tiers, health = read(t, line)
 					checkChoice(t, line, &p, health, choose(t, &p, health, []int{0}))

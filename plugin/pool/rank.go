@@ -51,7 +51,7 @@ func (p *Pool) fallbackRanks(tiers []tier) []Rank {
 }
 
 // sorted returns members in the pool's order, no more of each family than an answer gives.
-func (p *Pool) sorted(members []Member) []Member {
+func (p *Policy) sorted(members []Member) []Member {
 	sorted := slices.SortedStableFunc(slices.Values(members), func(a, b Member) int { return p.compare(a.Addr, b.Addr) })
 	if p.Answer == 0 {
 		return sorted

@@ -16,7 +16,7 @@ import (
 // [Turn].
 //
 // The answer can be relied on for ttl: whole seconds, from MinTTL to MaxTTL.
-func (p *Pool) Sift(addrs []netip.Addr, health []Health, n uint32) (places []int, used int, ttl time.Duration) {
+func (p *Policy) Sift(addrs []netip.Addr, health []Health, n uint32) (places []int, used int, ttl time.Duration) {
 	// Nobody could write down how many members there will be: a small set has to have all that it takes.
 	least, usable := limitOf(health, min(p.Min.Of(len(health)), len(health)))
 	ttl = p.ttl(health, heldLimit{}, 0)
@@ -50,7 +50,7 @@ func (p *Pool) Sift(addrs []netip.Addr, health []Health, n uint32) (places []int
 }
 
 // sort puts places of addresses into the pool's order.
-func (p *Pool) sort(places []int, addrs []netip.Addr, n uint32) {
+func (p *Policy) sort(places []int, addrs []netip.Addr, n uint32) {
 	slices.SortStableFunc(places, func(a, b int) int { return p.compare(addrs[a], addrs[b]) })
 	if !p.turns() {
 		return
