@@ -12,11 +12,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/quorum"
 	"github.com/coredns-failover/failover/plugin/share"
-	"github.com/coredns-failover/failover/plugin/status"
 )
 
 // abroad is what other sites say, as a test has it.
@@ -493,7 +493,7 @@ func TestDecisionsOfAll(t *testing.T) {
 		time.Sleep(wayUp)
 		undo(t, "192.0.2.1")
 		want := []string{"drain 192.0.2.1", "over 192.0.2.1", "let 192.0.2.1:443 of www.example.org."}
-		if _, err := process.Override(decision("drain 192.0.2.1", 0), status.How{DryRun: true}); err != nil {
+		if _, err := process.Override(decision("drain 192.0.2.1", 0), api.How{DryRun: true}); err != nil {
 			t.Error(err)
 		}
 		a.mu.Lock()

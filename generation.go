@@ -7,9 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
-	"github.com/coredns-failover/failover/plugin/status"
 )
 
 // process is what all generations share, and which of them there are.
@@ -18,7 +18,7 @@ var process = newRegistry()
 func newRegistry() *registry {
 	r := &registry{monitor: monitor.New(observeProbe)}
 	r.monitor.OnCertificate(new(certificateLog).observe)
-	r.listeners.Server = status.NewServer(r, &r.events.Journal)
+	r.listeners.Server = api.NewServer(r, &r.events.Journal)
 	return r
 }
 
@@ -28,7 +28,7 @@ type registry struct {
 	monitor   *monitor.Monitor
 	events    events
 	overrides atomic.Pointer[override.Table] // in force; replaced, never written to
-	listeners status.Listeners
+	listeners api.Listeners
 	state     keeper
 	sharing   sharing
 	refusals  refusalLog

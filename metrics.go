@@ -12,13 +12,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/probe"
 	"github.com/coredns-failover/failover/plugin/quorum"
-	"github.com/coredns-failover/failover/plugin/status"
 
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -350,9 +350,9 @@ func (gauges) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(overridesNow, prometheus.GaugeValue, float64(n), string(action))
 	}
 	warnings := process.Warnings()
-	for _, kind := range status.WarningKinds {
+	for _, kind := range api.WarningKinds {
 		n := 0.0
-		if slices.ContainsFunc(warnings, func(w status.Warning) bool { return w.Kind == kind }) {
+		if slices.ContainsFunc(warnings, func(w api.Warning) bool { return w.Kind == kind }) {
 			n = 1
 		}
 		ch <- prometheus.MustNewConstMetric(warningsNow, prometheus.GaugeValue, n, kind)

@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/share"
-	"github.com/coredns-failover/failover/plugin/status"
 
 	"github.com/coredns/coredns/plugin/pkg/durations"
 )
@@ -29,7 +29,7 @@ type operation struct {
 // listen is where the status is shown, and where that is written.
 type listen struct {
 	position
-	status.Listen
+	api.Listen
 }
 
 // statePlace is where statuses are kept, and where that is written.
@@ -115,7 +115,7 @@ func (c *config) share(p property) error {
 
 // status reads ADDRESS [token FILE] [tls CERT KEY] [mode MODE].
 func (c *config) status(p property) error {
-	l := listen{p.position, status.Listen{Mode: 0o600}}
+	l := listen{p.position, api.Listen{Mode: 0o600}}
 	address, err := listenAddress(p.args[0])
 	if err != nil {
 		return p.errorf("%v", err)
@@ -294,8 +294,8 @@ func listenedAt(address string) netip.AddrPort {
 }
 
 // places are the listeners as the status server wants them.
-func (o *operation) places() []status.Listen {
-	all := make([]status.Listen, len(o.listens))
+func (o *operation) places() []api.Listen {
+	all := make([]api.Listen, len(o.listens))
 	for i, l := range o.listens {
 		all[i] = l.Listen
 	}

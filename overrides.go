@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/coredns-failover/failover/plugin/answer"
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
-	"github.com/coredns-failover/failover/plugin/status"
 
 	"github.com/miekg/dns"
 )
@@ -23,7 +23,7 @@ type notFound string
 func (e notFound) Error() string { return string(e) }
 
 // Is makes it one of those that the status server tells apart.
-func (e notFound) Is(target error) bool { return target == status.ErrNotFound }
+func (e notFound) Is(target error) bool { return target == api.ErrNotFound }
 
 // resolve brings a target as somebody has written it into the form in which members are found, and says whether there
 // is a member that it is for.
@@ -90,8 +90,8 @@ func address(m pool.Member) string {
 type decided interface {
 	allNames() []string
 	allMembers() []pool.Member
-	redecide(cause string)                                                    // has it make its answer anew
-	preview(after *override.Table, back func(pool.Member) bool) status.Effect // what that would be
+	redecide(cause string)                                                 // has it make its answer anew
+	preview(after *override.Table, back func(pool.Member) bool) api.Effect // what that would be
 	letBackAll(which func(pool.Member) bool, dry bool) (waited []pool.Member)
 }
 
@@ -157,7 +157,7 @@ const maxWarnings = 20
 
 // outcome is what it would do to put one table in the place of another, and to let the members of a target back that wait
 // for it; zero: none. how says which of the effects are listed. bare reports whether a pool loses its last usable tier.
-func (r *registry) outcome(before, after *override.Table, back override.Target, how status.How) (o status.Outcome, bare bool) {
+func (r *registry) outcome(before, after *override.Table, back override.Target, how api.How) (o api.Outcome, bare bool) {
 	only := new(override.Table)
 	if back != (override.Target{}) {
 		only = only.With(override.Override{Target: back, Action: override.Drain})
@@ -179,7 +179,7 @@ func (r *registry) outcome(before, after *override.Table, back override.Target, 
 			all = append(all, bearing{b.decided, waiting})
 		}
 	}
-	o = status.Outcome{Pools: len(all), Effects: []status.Effect{}, Warnings: []string{}}
+	o = api.Outcome{Pools: len(all), Effects: []api.Effect{}, Warnings: []string{}}
 	lost := 0
 	for _, b := range all {
 		o.Members += len(b.members)
@@ -205,7 +205,7 @@ func (r *registry) outcome(before, after *override.Table, back override.Target, 
 	case more > 1:
 		o.Warnings = append(o.Warnings, fmt.Sprintf("%d further pools would be left without a usable tier", more))
 	}
-	slices.SortStableFunc(o.Effects, func(a, b status.Effect) int { return severity(&b) - severity(&a) })
+	slices.SortStableFunc(o.Effects, func(a, b api.Effect) int { return severity(&b) - severity(&a) })
 	o.Effects = o.Effects[min(how.Offset, len(o.Effects)):]
 	if how.Limit > 0 {
 		o.Effects = o.Effects[:min(how.Limit, len(o.Effects))]
@@ -214,7 +214,7 @@ func (r *registry) outcome(before, after *override.Table, back override.Target, 
 }
 
 // severity orders effects, the worst last. It is 0 if the pool keeps its answer. The answer of an overlay is not known.
-func severity(e *status.Effect) int {
+func severity(e *api.Effect) int {
 	switch {
 	case e.Bare:
 		return 4
@@ -228,8 +228,8 @@ func severity(e *status.Effect) int {
 	return 0
 }
 
-// Override puts an override in force. It implements the [status.Source] interface.
-func (r *registry) Override(o override.Override, how status.How) (status.Outcome, error) {
+// Override puts an override in force. It implements the [api.Source] interface.
+func (r *registry) Override(o override.Override, how api.How) (api.Outcome, error) {
 	outcome, err := r.override(o, how)
 	if err == nil {
 		r.lasting(&outcome, false)
@@ -238,15 +238,15 @@ func (r *registry) Override(o override.Override, how status.How) (status.Outcome
 }
 
 // override is Override, without a word on how the decision lasts.
-func (r *registry) override(o override.Override, how status.How) (status.Outcome, error) {
+func (r *registry) override(o override.Override, how api.How) (api.Outcome, error) {
 	r.deciding.Lock()
 	defer r.deciding.Unlock()
 	var err error
 	if o.Target, err = r.resolve(o.Target); err != nil {
-		return status.Outcome{}, sourceError(err)
+		return api.Outcome{}, sourceError(err)
 	}
 	if err := o.Check(); err != nil {
-		return status.Outcome{}, sourceError(err)
+		return api.Outcome{}, sourceError(err)
 	}
 	before := r.overrides.Load()
 	after := before.With(o)
@@ -256,7 +256,7 @@ func (r *registry) override(o override.Override, how status.How) (status.Outcome
 	case how.DryRun:
 		return outcome, nil
 	case bare && !how.Force:
-		return outcome, status.ErrBare
+		return outcome, api.ErrBare
 	}
 	r.put(after)
 	if s := r.sharing.sites(); s != nil {
@@ -268,14 +268,14 @@ func (r *registry) override(o override.Override, how status.How) (status.Outcome
 	}
 	log.Infof("Override of %s: %s%s", o.Target, &o, was)
 	operations.WithLabelValues(string(o.Action)).Inc()
-	r.events.overridden(status.Event{Change: "set", Override: &o, Replaced: before.Get(o.Target), By: o.Author, Why: o.Reason})
+	r.events.overridden(api.Event{Change: "set", Override: &o, Replaced: before.Get(o.Target), By: o.Author, Why: o.Reason})
 	r.redecide(before, after, "override of "+cmp.Or(o.Member, "label "+o.Label)+", "+o.String())
 	return outcome, nil
 }
 
-// Clear ends the override of a target, and lets members back that wait for it. It implements the [status.Source]
+// Clear ends the override of a target, and lets members back that wait for it. It implements the [api.Source]
 // interface.
-func (r *registry) Clear(t override.Target, by status.By, how status.How) (status.Outcome, error) {
+func (r *registry) Clear(t override.Target, by api.By, how api.How) (api.Outcome, error) {
 	outcome, err := r.clear(t, by, how)
 	if err == nil {
 		r.lasting(&outcome, true)
@@ -285,7 +285,7 @@ func (r *registry) Clear(t override.Target, by status.By, how status.How) (statu
 
 // lasting adds to an outcome whether the decision outlives the process, and whether the other sites have it. A decision
 // that was taken waits for the state to be written: the file may have become unwritable just now.
-func (r *registry) lasting(o *status.Outcome, cleared bool) {
+func (r *registry) lasting(o *api.Outcome, cleared bool) {
 	lost := r.sharing.cutOff()
 	if lost != "" {
 		o.Warnings = append(o.Warnings, "the other sites do not have this decision yet: "+lost)
@@ -309,7 +309,7 @@ func (r *registry) lasting(o *status.Outcome, cleared bool) {
 }
 
 // clear is Clear, without a word on how the decision lasts.
-func (r *registry) clear(t override.Target, by status.By, how status.How) (status.Outcome, error) {
+func (r *registry) clear(t override.Target, by api.By, how api.How) (api.Outcome, error) {
 	r.deciding.Lock()
 	defer r.deciding.Unlock()
 	before := r.overrides.Load()
@@ -318,13 +318,13 @@ func (r *registry) clear(t override.Target, by status.By, how status.How) (statu
 		resolved, err = written, nil
 	}
 	if err != nil {
-		return status.Outcome{}, sourceError(err)
+		return api.Outcome{}, sourceError(err)
 	}
 	o := before.Get(resolved)
 	after := before.Without(resolved)
 	waits := r.letBack(resolved, true)
 	if o == nil && !waits {
-		return status.Outcome{}, sourceError(r.nothingToClear(resolved))
+		return api.Outcome{}, sourceError(r.nothingToClear(resolved))
 	}
 	outcome, bare := r.outcome(before, after, resolved, how)
 	outcome.DryRun = how.DryRun
@@ -332,11 +332,11 @@ func (r *registry) clear(t override.Target, by status.By, how status.How) (statu
 	case how.DryRun:
 		return outcome, nil
 	case bare && !how.Force:
-		return outcome, status.ErrBare
+		return outcome, api.ErrBare
 	}
 	if o != nil {
 		who := ""
-		if by != (status.By{}) {
+		if by != (api.By{}) {
 			who = "; cleared" + by.String()
 		}
 		log.Infof("Override of %s is cleared: it was %s", resolved, o.String()+who)
@@ -349,12 +349,12 @@ func (r *registry) clear(t override.Target, by status.By, how status.How) (statu
 		if s := r.sharing.sites(); s != nil {
 			s.Clear(resolved)
 		}
-		r.events.overridden(status.Event{Change: "cleared", Override: o, By: by.Author, Why: by.Reason})
+		r.events.overridden(api.Event{Change: "cleared", Override: o, By: by.Author, Why: by.Reason})
 	}
 	if waits {
 		r.letBack(resolved, false)
 		if o == nil {
-			r.events.overridden(status.Event{Change: "released", Override: &override.Override{Target: resolved}, By: by.Author, Why: by.Reason})
+			r.events.overridden(api.Event{Change: "released", Override: &override.Override{Target: resolved}, By: by.Author, Why: by.Reason})
 		}
 	}
 	r.redecide(before, after, "an override is cleared"+by.String())
@@ -423,7 +423,7 @@ func (r *registry) expire() {
 		if s := r.sharing.sites(); s != nil {
 			s.Over(o) // whatever the clocks of the others say
 		}
-		r.events.overridden(status.Event{Change: "expired", Override: &o})
+		r.events.overridden(api.Event{Change: "expired", Override: &o})
 	}
 	after := before.Without(targets...)
 	r.put(after)
@@ -438,15 +438,15 @@ func (r *registry) redecide(before, after *override.Table, cause string) {
 	r.state.changed()
 }
 
-// Overrides are those in force. It implements the [status.Source] interface.
+// Overrides are those in force. It implements the [api.Source] interface.
 func (r *registry) Overrides() []override.Override { return r.overrides.Load().All() }
 
 // sourceError is an error as the status server tells errors apart.
 func sourceError(err error) error {
-	if errors.Is(err, status.ErrNotFound) {
+	if errors.Is(err, api.ErrNotFound) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", status.ErrInvalid, err)
+	return fmt.Errorf("%w: %w", api.ErrInvalid, err)
 }
 
 func (p *livePool) allNames() []string { return p.names }
@@ -462,10 +462,10 @@ func (p *livePool) allMembers() []pool.Member {
 func (p *livePool) redecide(cause string) { p.change(cause) }
 
 // preview is what the pool would answer where the operator had decided so, and let members back that wait.
-func (p *livePool) preview(after *override.Table, back func(pool.Member) bool) status.Effect {
+func (p *livePool) preview(after *override.Table, back func(pool.Member) bool) api.Effect {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e := status.Effect{PoolID: p.id(), Pool: p.names[0], View: p.home.view, Before: p.answerOf(p.now.Load())}
+	e := api.Effect{PoolID: p.id(), Pool: p.names[0], View: p.home.view, Before: p.answerOf(p.now.Load())}
 	if p.checks == nil {
 		e.After = e.Before
 		return e
@@ -534,8 +534,8 @@ func (o *overlay) redecide(string) {
 }
 
 // preview says little: what an overlay answers depends on what the next plugins do.
-func (o *overlay) preview(*override.Table, func(pool.Member) bool) status.Effect {
-	return status.Effect{PoolID: o.id(), Pool: o.names[0], View: o.home.view, Before: o.answerOf(), After: o.answerOf()}
+func (o *overlay) preview(*override.Table, func(pool.Member) bool) api.Effect {
+	return api.Effect{PoolID: o.id(), Pool: o.names[0], View: o.home.view, Before: o.answerOf(), After: o.answerOf()}
 }
 
 func (o *overlay) letBackAll(which func(pool.Member) bool, dry bool) (waited []pool.Member) {

@@ -12,17 +12,17 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
-	"github.com/coredns-failover/failover/plugin/status"
 )
 
 // decide puts an override in force, be a pool left without a usable tier or not. Words are ACTION and TARGET, which
 // is ADDRESS, POOL/ADDRESS or label=LABEL.
-func decide(t *testing.T, words string, lasts time.Duration) status.Outcome {
+func decide(t *testing.T, words string, lasts time.Duration) api.Outcome {
 	t.Helper()
 	o := decision(words, lasts)
-	outcome, err := process.Override(o, status.How{Force: true})
+	outcome, err := process.Override(o, api.How{Force: true})
 	if err != nil {
 		t.Fatalf("%s: %v", words, err)
 	}
@@ -50,7 +50,7 @@ func targeted(target string) override.Target {
 
 func undo(t *testing.T, target string) {
 	t.Helper()
-	if _, err := process.Clear(targeted(target), status.By{Author: "bob"}, status.How{Force: true}); err != nil {
+	if _, err := process.Clear(targeted(target), api.By{Author: "bob"}, api.How{Force: true}); err != nil {
 		t.Fatalf("clear %s: %v", target, err)
 	}
 }
@@ -160,7 +160,7 @@ func TestOverrideOutcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, f := newWorld().begin(t, "failover www.example.org www2.example.org 192.0.2.1:443 192.0.2.2:443\nfailover a.example.org 192.0.2.1:443")
 		o := decision("drain WWW2.example.org/192.0.2.1", 0)
-		outcome, err := process.Override(o, status.How{DryRun: true})
+		outcome, err := process.Override(o, api.How{DryRun: true})
 		if err != nil || len(outcome.Effects) != 1 || len(outcome.Warnings) != 0 || outcome.Override.Pool != "www2.example.org." {
 			t.Fatalf("Outcome %+v, %v, want one effect on the pool that has the name", outcome, err)
 		}
@@ -170,8 +170,8 @@ func TestOverrideOutcome(t *testing.T) {
 		expect(t, "Only asked", now(t, f), "1 2")
 
 		o = decision("drain 192.0.2.1:443", 0)
-		outcome, err = process.Override(o, status.How{})
-		if !errors.Is(err, status.ErrBare) || outcome.Pools != 2 || !outcome.Effects[0].Bare || outcome.Effects[0].Pool != "a.example.org." {
+		outcome, err = process.Override(o, api.How{})
+		if !errors.Is(err, api.ErrBare) || outcome.Pools != 2 || !outcome.Effects[0].Bare || outcome.Effects[0].Pool != "a.example.org." {
 			t.Errorf("Outcome %+v, %v, want the pool that has no other member first", outcome, err)
 		}
 		if want := "a.example.org. would be left without a usable tier, and answer 192.0.2.1 (fallback all)"; len(outcome.Warnings) != 1 || outcome.Warnings[0] != want {
@@ -182,16 +182,16 @@ func TestOverrideOutcome(t *testing.T) {
 		expect(t, "Forced", now(t, f), "2")
 
 		for words, want := range map[string]error{
-			"drain 192.0.2.7": status.ErrNotFound, "drain 192.0.2.1:80": status.ErrNotFound, "drain label=west": status.ErrNotFound,
-			"drain other.example.org/192.0.2.1": status.ErrNotFound, "drain a.example.org/192.0.2.2": status.ErrNotFound,
-			"stop 192.0.2.1": status.ErrInvalid, "drain east": status.ErrInvalid, "drain a.example.org/": status.ErrInvalid,
+			"drain 192.0.2.7": api.ErrNotFound, "drain 192.0.2.1:80": api.ErrNotFound, "drain label=west": api.ErrNotFound,
+			"drain other.example.org/192.0.2.1": api.ErrNotFound, "drain a.example.org/192.0.2.2": api.ErrNotFound,
+			"stop 192.0.2.1": api.ErrInvalid, "drain east": api.ErrInvalid, "drain a.example.org/": api.ErrInvalid,
 		} {
-			if _, err := process.Override(decision(words, 0), status.How{Force: true}); !errors.Is(err, want) {
+			if _, err := process.Override(decision(words, 0), api.How{Force: true}); !errors.Is(err, want) {
 				t.Errorf("%q: %v, want %v", words, err, want)
 			}
 		}
-		if _, err := process.Clear(override.Target{Member: "192.0.2.2"}, status.By{}, status.How{}); !errors.Is(err, status.ErrNotFound) {
-			t.Errorf("Nothing to clear: %v, want %v", err, status.ErrNotFound)
+		if _, err := process.Clear(override.Target{Member: "192.0.2.2"}, api.By{}, api.How{}); !errors.Is(err, api.ErrNotFound) {
+			t.Errorf("Nothing to clear: %v, want %v", err, api.ErrNotFound)
 		}
 		if n := len(process.Overrides()); n != 1 {
 			t.Errorf("%d overrides, want the one that was forced", n)
@@ -337,7 +337,7 @@ func TestDocument(t *testing.T) {
 		time.Sleep(time.Minute)
 		w.set("connection refused", "192.0.2.1")
 		p := g.pools[0]
-		var d status.Pool
+		var d api.Pool
 		for range 100 { // until its first failure
 			time.Sleep(100 * time.Millisecond)
 			synctest.Wait()
@@ -378,7 +378,7 @@ func TestPoolsAreFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		newWorld().begin(t, "failover www.example.org web.example.org fra=192.0.2.1:443\nfailover *.apps.example.org 192.0.2.2:443\n"+
 			"failover {\nfrom next\nprobe tcp://:80\n}")
-		names := func(pools iter.Seq[status.Pool]) string {
+		names := func(pools iter.Seq[api.Pool]) string {
 			var all []string
 			for p := range pools {
 				all = append(all, p.Name)
@@ -394,12 +394,12 @@ func TestPoolsAreFound(t *testing.T) {
 			}
 		}
 		for text, want := range map[string]string{"web": "www.example.org.", "192.0.2.2": "*.apps.example.org.", "fra": "www.example.org.", "": "*.apps.example.org. example.org. www.example.org."} {
-			pools, total := process.Pools(status.Query{Text: text, Limit: 10})
+			pools, total := process.Pools(api.Query{Text: text, Limit: 10})
 			if got := names(pools); got != want || total != len(strings.Fields(got)) {
 				t.Errorf("%q finds %q of %d, want %q", text, got, total, want)
 			}
 		}
-		if pools, total := process.Pools(status.Query{Limit: 1, Offset: 1}); names(pools) != "example.org." || total != 3 {
+		if pools, total := process.Pools(api.Query{Limit: 1, Offset: 1}); names(pools) != "example.org." || total != 3 {
 			t.Errorf("The second of all is %q of %d", names(pools), total)
 		}
 	})
@@ -409,35 +409,35 @@ func TestPoolsAreFound(t *testing.T) {
 func TestOverride(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, f := newWorld().begin(t, "failover www.example.org fra1=192.0.2.1:443 fra2=192.0.2.2:443")
-		set := func(target override.Target, how status.How) error {
+		set := func(target override.Target, how api.How) error {
 			_, err := process.Override(override.Override{Target: target, Action: override.Drain, Since: time.Now()}, how)
 			return err
 		}
-		if err := set(override.Target{Pool: "WWW.example.org", Member: "FRA2"}, status.How{}); err != nil {
+		if err := set(override.Target{Pool: "WWW.example.org", Member: "FRA2"}, api.How{}); err != nil {
 			t.Fatal(err)
 		}
 		expect(t, "fra2 drained", now(t, f), "1")
-		if err := set(override.Target{Label: "fra1"}, status.How{}); !errors.Is(err, status.ErrBare) {
-			t.Errorf("draining both: %v, want %v", err, status.ErrBare)
+		if err := set(override.Target{Label: "fra1"}, api.How{}); !errors.Is(err, api.ErrBare) {
+			t.Errorf("draining both: %v, want %v", err, api.ErrBare)
 		}
-		if err := set(override.Target{Label: "fra1"}, status.How{DryRun: true}); err != nil {
+		if err := set(override.Target{Label: "fra1"}, api.How{DryRun: true}); err != nil {
 			t.Error(err)
 		}
 		expect(t, "nothing else done", now(t, f), "1")
 		for _, target := range []override.Target{{Member: "192.0.2.3"}, {Pool: "api.example.org", Member: "192.0.2.1"}, {Label: "fra3"}, {Pool: "www.example.org", Member: "192.0.2.1:80"}} {
-			if err := set(target, status.How{}); !errors.Is(err, status.ErrNotFound) {
-				t.Errorf("%s: %v, want %v", target, err, status.ErrNotFound)
+			if err := set(target, api.How{}); !errors.Is(err, api.ErrNotFound) {
+				t.Errorf("%s: %v, want %v", target, err, api.ErrNotFound)
 			}
 		}
-		if _, err := process.Clear(override.Target{Member: "[::ffff:192.0.2.2]:443"}, status.By{Author: "alice"}, status.How{}); err == nil || !strings.Contains(err.Error(), "that of label FRA2 in www.example.org. bears on it") {
+		if _, err := process.Clear(override.Target{Member: "[::ffff:192.0.2.2]:443"}, api.By{Author: "alice"}, api.How{}); err == nil || !strings.Contains(err.Error(), "that of label FRA2 in www.example.org. bears on it") {
 			t.Errorf("clearing it by another name: %v, want an error that says what to clear", err)
 		}
-		if _, err := process.Clear(override.Target{Pool: "www.Example.org", Member: "fra2"}, status.By{Author: "alice"}, status.How{}); err != nil {
+		if _, err := process.Clear(override.Target{Pool: "www.Example.org", Member: "fra2"}, api.By{Author: "alice"}, api.How{}); err != nil {
 			t.Error(err)
 		}
 		expect(t, "cleared", now(t, f), "1 2")
-		if _, err := process.Clear(override.Target{Label: "fra1"}, status.By{}, status.How{}); !errors.Is(err, status.ErrNotFound) {
-			t.Errorf("clearing what is not there: %v, want %v", err, status.ErrNotFound)
+		if _, err := process.Clear(override.Target{Label: "fra1"}, api.By{}, api.How{}); !errors.Is(err, api.ErrNotFound) {
+			t.Errorf("clearing what is not there: %v, want %v", err, api.ErrNotFound)
 		}
 	})
 }
@@ -449,7 +449,7 @@ func TestOverrideOfNobody(t *testing.T) {
 		process.deciding.Lock()
 		process.put(new(override.Table).With(override.Override{Target: override.Target{Member: "[2001:db8::1]:443"}, Action: override.Down}))
 		process.deciding.Unlock()
-		if _, err := process.Clear(override.Target{Member: "[2001:DB8:0::1]:443"}, status.By{}, status.How{}); err != nil || process.Summary().Overrides != 0 {
+		if _, err := process.Clear(override.Target{Member: "[2001:DB8:0::1]:443"}, api.By{}, api.How{}); err != nil || process.Summary().Overrides != 0 {
 			t.Errorf("%v, and %d are left, want none", err, process.Summary().Overrides)
 		}
 	})
@@ -483,8 +483,8 @@ func TestClearBeforeStart(t *testing.T) {
 	process.generations = append(process.generations, g)
 	process.mu.Unlock()
 	t.Cleanup(func() { process.forget(g) })
-	if _, err := process.Clear(targeted("192.0.2.1"), status.By{}, status.How{}); !errors.Is(err, status.ErrNotFound) {
-		t.Errorf("Nothing to clear: %v, want %v", err, status.ErrNotFound)
+	if _, err := process.Clear(targeted("192.0.2.1"), api.By{}, api.How{}); !errors.Is(err, api.ErrNotFound) {
+		t.Errorf("Nothing to clear: %v, want %v", err, api.ErrNotFound)
 	}
 	if !g.pools[0].mu.TryLock() {
 		t.Fatal("The pool can never start")
@@ -525,7 +525,7 @@ func TestLetBackDuringReload(t *testing.T) {
 		next, ff := w.generate(t, g.monitor, g, three+"failback manual\n}")
 		g.reload()
 		next.start()
-		outcome, err := process.Clear(targeted("192.0.2.1"), status.By{}, status.How{DryRun: true})
+		outcome, err := process.Clear(targeted("192.0.2.1"), api.By{}, api.How{DryRun: true})
 		if err != nil || outcome.Pools != 1 || len(outcome.Effects) != 1 || outcome.Effects[0].After.Text != "192.0.2.1" {
 			t.Errorf("What it would do: %+v, %v", outcome, err)
 		}
@@ -578,7 +578,7 @@ func TestOutcomeOfManyPools(t *testing.T) {
 			}
 		}
 		newWorld().begin(t, directives.String())
-		outcome, err := process.Override(decision("drain label=fra", 0), status.How{DryRun: true})
+		outcome, err := process.Override(decision("drain label=fra", 0), api.How{DryRun: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -591,7 +591,7 @@ func TestOutcomeOfManyPools(t *testing.T) {
 		if e, want := outcome.Effects[1], []string{"fra 192.0.2.2:443", "fra 192.0.2.3:443"}; e.Pool != "p26.example.org." || !slices.Equal(e.Members, want) || e.Member != want[0] {
 			t.Errorf("The second effect is %+v, want both members of p26", e)
 		}
-		page, err := process.Override(decision("drain label=fra", 0), status.How{DryRun: true, Limit: 3, Offset: 18})
+		page, err := process.Override(decision("drain label=fra", 0), api.How{DryRun: true, Limit: 3, Offset: 18})
 		if err != nil || len(page.Effects) != 2 || page.Effects[1].Pool != "p44.example.org." || page.Pools != 46 || page.Unchanged != 26 {
 			t.Errorf("The page of 3 from 18 on is %+v, %v", page, err)
 		}
@@ -609,10 +609,10 @@ func TestOverrideAudit(t *testing.T) {
 		decide(t, "drain 192.0.2.1", 0)
 		down := decision("down 192.0.2.1", time.Hour)
 		down.Author, down.Reason = "bob", "it lies"
-		if _, err := process.Override(down, status.How{}); err != nil {
+		if _, err := process.Override(down, api.How{}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := process.Clear(targeted("192.0.2.1"), status.By{Author: "root", Reason: "done"}, status.How{}); err != nil {
+		if _, err := process.Clear(targeted("192.0.2.1"), api.By{Author: "root", Reason: "done"}, api.How{}); err != nil {
 			t.Fatal(err)
 		}
 		decide(t, "drain 192.0.2.1", time.Minute)
@@ -668,8 +668,8 @@ func TestTargetErrors(t *testing.T) {
 			"www.example.org/192.0.2.2":    `there is no override of 192.0.2.2 in www.example.org., and no member of it waits to be let back`,
 			"192.0.2.1":                    `there is no override of 192.0.2.1, but that of label east bears on it`,
 		} {
-			_, err := process.Clear(targeted(target), status.By{}, status.How{})
-			if err == nil || err.Error() != want || !errors.Is(err, status.ErrNotFound) {
+			_, err := process.Clear(targeted(target), api.By{}, api.How{})
+			if err == nil || err.Error() != want || !errors.Is(err, api.ErrNotFound) {
 				t.Errorf("clear %s: %v, want %q", target, err, want)
 			}
 		}
@@ -682,7 +682,7 @@ func TestRefusedChanges(t *testing.T) {
 		lines := logbook(t)
 		before := refusals(t, "wrong-token")
 		for range 300 {
-			process.Refused(status.Refusal{Reason: "wrong-token", Client: "192.0.2.99:1234", Request: "PUT /api/v1/overrides/members/%0a" + strings.Repeat("x", 500)})
+			process.Refused(api.Refusal{Reason: "wrong-token", Client: "192.0.2.99:1234", Request: "PUT /api/v1/overrides/members/%0a" + strings.Repeat("x", 500)})
 			time.Sleep(100 * time.Millisecond)
 		}
 		if got := lines("A change is refused (wrong-token)"); len(got) != 3 || !strings.Contains(got[1], `" from 192.0.2.99:1234, and 99 more before it`) || len(got[0]) > 350 {

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/coredns-failover/failover/plugin/status"
+	"github.com/coredns-failover/failover/plugin/api"
 )
 
 // What was only read, and never started, is dropped sometime. It takes nothing from one that is about to start.
@@ -17,7 +17,7 @@ func TestDroppedWhileOpening(t *testing.T) {
 	address := l.Addr().String()
 	l.Close()
 	g, dropped := process.newGeneration(), process.newGeneration()
-	g.listens = []listen{{Listen: status.Listen{Address: address}}}
+	g.listens = []listen{{Listen: api.Listen{Address: address}}}
 	if err := process.open(g); err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/status"
+	"github.com/coredns-failover/failover/plugin/api"
 
 	"github.com/coredns/coredns/plugin"
 
@@ -21,7 +21,7 @@ var refusedChanges = promauto.NewCounterVec(prometheus.CounterOpts{
 }, []string{"reason"})
 
 func init() {
-	for _, reason := range status.Refusals {
+	for _, reason := range api.Refusals {
 		refusedChanges.WithLabelValues(reason)
 	}
 }
@@ -40,7 +40,7 @@ type refusalLog struct {
 const maxRequest = 200
 
 // add takes a refusal.
-func (l *refusalLog) add(r status.Refusal, now time.Time) {
+func (l *refusalLog) add(r api.Refusal, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.last.IsZero() && now.Sub(l.last) < refusalPace {
@@ -55,8 +55,8 @@ func (l *refusalLog) add(r status.Refusal, now time.Time) {
 	log.Warningf("A change is refused (%s): %q from %s%s", r.Reason, r.Request[:min(len(r.Request), maxRequest)], r.Client, others)
 }
 
-// Refused implements the [status.Source] interface.
-func (r *registry) Refused(refusal status.Refusal) {
+// Refused implements the [api.Source] interface.
+func (r *registry) Refused(refusal api.Refusal) {
 	refusedChanges.WithLabelValues(refusal.Reason).Inc()
 	r.refusals.add(refusal, time.Now())
 }

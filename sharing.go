@@ -8,11 +8,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/quorum"
 	"github.com/coredns-failover/failover/plugin/share"
-	"github.com/coredns-failover/failover/plugin/status"
 
 	"github.com/miekg/dns"
 )
@@ -172,13 +172,13 @@ func (h *hearing) Decided(all func() []override.Override) {
 	for _, o := range now {
 		if known := before.Get(o.Target); known == nil || !known.Equal(&o) {
 			log.Infof("Override of %s, from another site: %s", o.Target, &o)
-			h.events.overridden(status.Event{Change: "set", Override: &o, Replaced: before.Get(o.Target), By: o.Author, Why: o.Reason})
+			h.events.overridden(api.Event{Change: "set", Override: &o, Replaced: before.Get(o.Target), By: o.Author, Why: o.Reason})
 		}
 	}
 	for _, o := range before.All() {
 		if after.Get(o.Target) == nil {
 			log.Infof("Override of %s is cleared at another site: it was %s", o.Target, &o)
-			h.events.overridden(status.Event{Change: "cleared", Override: &o, Why: "at another site"})
+			h.events.overridden(api.Event{Change: "cleared", Override: &o, Why: "at another site"})
 		}
 	}
 	h.put(after)

@@ -12,13 +12,13 @@ import (
 	"time"
 
 	"github.com/coredns-failover/failover/plugin/answer"
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/dnsname"
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/quorum"
-	"github.com/coredns-failover/failover/plugin/status"
 
 	"github.com/miekg/dns"
 )
@@ -27,8 +27,8 @@ import (
 type visible interface {
 	decided
 	id() string
-	document() status.Pool
-	count(*status.Summary)
+	document() api.Pool
+	count(*api.Summary)
 	isUnwell() bool
 	block() *block
 	keep() (s statePool, ok bool)
@@ -70,8 +70,8 @@ func (r *registry) shown() *index {
 	return r.index
 }
 
-// Pools implements the [status.Source] interface, as do the methods below.
-func (r *registry) Pools(q status.Query) (pools iter.Seq[status.Pool], total int) {
+// Pools implements the [api.Source] interface, as do the methods below.
+func (r *registry) Pools(q api.Query) (pools iter.Seq[api.Pool], total int) {
 	var found []visible
 	for _, v := range r.shown().all {
 		if q.Unwell && !v.isUnwell() || !mentions(v, q.Text) {
@@ -81,7 +81,7 @@ func (r *registry) Pools(q status.Query) (pools iter.Seq[status.Pool], total int
 			found = append(found, v)
 		}
 	}
-	return func(yield func(status.Pool) bool) {
+	return func(yield func(api.Pool) bool) {
 		for _, v := range found {
 			if !yield(v.document()) {
 				return
@@ -96,8 +96,8 @@ func mentions(s visible, text string) bool {
 		slices.ContainsFunc(s.allMembers(), func(m pool.Member) bool { return strings.Contains(strings.ToLower(m.String()), text) })
 }
 
-func (r *registry) PoolsOf(name string) []status.Pool {
-	var exact, below []status.Pool
+func (r *registry) PoolsOf(name string) []api.Pool {
+	var exact, below []api.Pool
 	for _, s := range r.shown().all {
 		switch exactly, isBelow := s.covers(name); {
 		case exactly:
@@ -112,7 +112,7 @@ func (r *registry) PoolsOf(name string) []status.Pool {
 	return below
 }
 
-func (r *registry) PoolByID(id string) (p status.Pool, ok bool) {
+func (r *registry) PoolByID(id string) (p api.Pool, ok bool) {
 	v, ok := r.shown().byID()[id]
 	if ok {
 		p = v.document()
@@ -120,20 +120,20 @@ func (r *registry) PoolByID(id string) (p status.Pool, ok bool) {
 	return p, ok
 }
 
-func (r *registry) Summary() status.Summary {
-	s := status.Summary{Overrides: r.overrides.Load().Len()}
+func (r *registry) Summary() api.Summary {
+	s := api.Summary{Overrides: r.overrides.Load().Len()}
 	for _, v := range r.shown().all {
 		v.count(&s)
 	}
 	return s
 }
 
-func (r *registry) Process() status.Process {
+func (r *registry) Process() api.Process {
 	host, _ := os.Hostname()
-	p := status.Process{Version: Version, Host: host, Started: began, Now: time.Now()}
+	p := api.Process{Version: Version, Host: host, Started: began, Now: time.Now()}
 	if all := r.sharing.sites(); all != nil {
 		for _, s := range all.Sites() {
-			p.Sites = append(p.Sites, status.Site(s))
+			p.Sites = append(p.Sites, api.Site(s))
 		}
 	}
 	return p
@@ -183,7 +183,7 @@ func (o *overlay) isUnwell() bool {
 	return false
 }
 
-func (p *livePool) count(s *status.Summary) {
+func (p *livePool) count(s *api.Summary) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.Pools++
@@ -203,7 +203,7 @@ func (p *livePool) count(s *status.Summary) {
 	}
 }
 
-func (o *overlay) count(s *status.Summary) {
+func (o *overlay) count(s *api.Summary) {
 	s.Pools++
 	if o.isUnwell() {
 		s.Unwell++
@@ -215,7 +215,7 @@ func (o *overlay) count(s *status.Summary) {
 	}
 }
 
-func countMember(s *status.Summary, st health.Status) {
+func countMember(s *api.Summary, st health.Status) {
 	s.Members++
 	switch st {
 	case health.Up:
@@ -228,8 +228,8 @@ func countMember(s *status.Summary, st health.Status) {
 }
 
 // answerOf is what is given out with a snapshot.
-func (p *livePool) answerOf(s *answer.Snapshot) status.Answer {
-	a := status.Answer{Addresses: []string{}}
+func (p *livePool) answerOf(s *answer.Snapshot) api.Answer {
+	a := api.Answer{Addresses: []string{}}
 	if s == nil {
 		return a
 	}
@@ -244,14 +244,14 @@ func (p *livePool) answerOf(s *answer.Snapshot) status.Answer {
 	return a
 }
 
-func (o *overlay) answerOf() status.Answer {
-	return status.Answer{Text: "what the next plugins answer", Addresses: []string{}, Turns: o.Order > pool.Sorted}
+func (o *overlay) answerOf() api.Answer {
+	return api.Answer{Text: "what the next plugins answer", Addresses: []string{}, Turns: o.Order > pool.Sorted}
 }
 
 // about is what is the same for all pools of the same terms.
-func about(p *pool.Pool, q *inquiry, manual bool, home *block, names []string) status.Pool {
-	d := status.Pool{
-		Name: names[0], Names: names, Block: strings.Join(home.zones, " "), View: home.view, Tiers: []status.Tier{},
+func about(p *pool.Pool, q *inquiry, manual bool, home *block, names []string) api.Pool {
+	d := api.Pool{
+		Name: names[0], Names: names, Block: strings.Join(home.zones, " "), View: home.view, Tiers: []api.Tier{},
 		Fallback: p.Fallback.Word, Failback: "auto", Order: orders[p.Order], Hold: p.Hold.Seconds(),
 		Interval: q.settings.Interval.Seconds(), Recheck: q.settings.Recheck.Seconds(), Timeout: q.settings.Timeout.Seconds(),
 		Fall: q.settings.Fall, Window: q.settings.Window, Rise: q.settings.Rise, Require: q.need(),
@@ -264,7 +264,7 @@ func about(p *pool.Pool, q *inquiry, manual bool, home *block, names []string) s
 }
 
 // document is all there is to show of a pool.
-func (p *livePool) document() status.Pool {
+func (p *livePool) document() api.Pool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d := about(p.whole(), p.inquiry, p.manual, p.home, p.names)
@@ -275,7 +275,7 @@ func (p *livePool) document() status.Pool {
 	}
 	members, reports, first := p.members(), p.reports(p.checks), 0
 	for _, tier := range p.Tiers {
-		t := status.Tier{Need: p.Min.Of(len(tier)), Members: make([]status.Member, 0, len(tier))}
+		t := api.Tier{Need: p.Min.Of(len(tier)), Members: make([]api.Member, 0, len(tier))}
 		usable := 0
 		for i, m := range tier {
 			state := &members[first+i]
@@ -296,12 +296,12 @@ func (p *livePool) document() status.Pool {
 }
 
 // document is all there is to show of an overlay.
-func (o *overlay) document() status.Pool {
+func (o *overlay) document() api.Pool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	d := about(&pool.Pool{Policy: o.Policy}, &o.inquiry, o.manual, o.home, o.names)
 	d.ID, d.Overlay, d.Answer, d.Began = o.id(), true, o.answerOf(), o.began
-	t := status.Tier{Need: 1, Members: []status.Member{}}
+	t := api.Tier{Need: 1, Members: []api.Member{}}
 	known := *o.known.Load()
 	for _, addr := range slices.SortedFunc(maps.Keys(known), netip.Addr.Compare) {
 		f := known[addr]
@@ -329,10 +329,10 @@ func (p *livePool) reports(checks []*monitor.Check) []monitor.Report {
 }
 
 // memberDocument is what there is to show of a member.
-func (q *inquiry) memberDocument(m pool.Member, s *memberState, reports []monitor.Report, hold time.Duration) status.Member {
-	d := status.Member{
+func (q *inquiry) memberDocument(m pool.Member, s *memberState, reports []monitor.Report, hold time.Duration) api.Member {
+	d := api.Member{
 		Member: m.String(), Address: address(m), Label: m.Label, Status: s.status.String(),
-		Since: s.deciding.Since, Waiting: s.waiting, Override: s.override, Probes: make([]status.Probe, 0, len(reports)),
+		Since: s.deciding.Since, Waiting: s.waiting, Override: s.override, Probes: make([]api.Probe, 0, len(reports)),
 	}
 	if s.status != health.Unknown {
 		d.Why = q.why(s, hold)
@@ -372,7 +372,7 @@ func ended(reports []monitor.Report) (latest time.Time) {
 }
 
 // votes are those that count about the i-th question to a member, by site; none where ours is the only one.
-func (q *inquiry) votes(b ballot, i int, member netip.AddrPort, r *monitor.Report) []status.Vote {
+func (q *inquiry) votes(b ballot, i int, member netip.AddrPort, r *monitor.Report) []api.Vote {
 	all := b.Votes(q.key(i, member))
 	if len(all) == 0 {
 		return nil
@@ -381,16 +381,16 @@ func (q *inquiry) votes(b ballot, i int, member netip.AddrPort, r *monitor.Repor
 		all = append(slices.Clip(all), quorum.Vote{Voter: b.Site(), Status: r.Status, Why: r.Why(&q.settings)})
 	}
 	slices.SortFunc(all, func(a, b quorum.Vote) int { return strings.Compare(a.Voter, b.Voter) })
-	votes := make([]status.Vote, len(all))
+	votes := make([]api.Vote, len(all))
 	for i, v := range all {
-		votes[i] = status.Vote{Site: v.Voter, Status: v.Status.String(), Why: v.Why}
+		votes[i] = api.Vote{Site: v.Voter, Status: v.Status.String(), Why: v.Why}
 	}
 	return votes
 }
 
 // probeDocument is what there is to show of the i-th question to a member.
-func (q *inquiry) probeDocument(i int, member netip.AddrPort, r *monitor.Report) status.Probe {
-	d := status.Probe{
+func (q *inquiry) probeDocument(i int, member netip.AddrPort, r *monitor.Report) api.Probe {
+	d := api.Probe{
 		Probe: q.probes[i].Word, Status: r.Status.String(), Since: r.Since,
 		Against: r.Against, Needed: r.Needed, Due: r.Due, Trail: make([]float64, 0, len(r.Took)),
 	}
@@ -405,7 +405,7 @@ func (q *inquiry) probeDocument(i int, member netip.AddrPort, r *monitor.Report)
 		d.Trail = append(d.Trail, took.Seconds())
 	}
 	if len(r.Took) > 0 {
-		d.Last = &status.Result{At: r.Ended, Passed: r.Passed, Took: r.Took[len(r.Took)-1].Abs().Seconds()}
+		d.Last = &api.Result{At: r.Ended, Passed: r.Passed, Took: r.Took[len(r.Took)-1].Abs().Seconds()}
 		if !r.Passed && r.Err != nil {
 			d.Last.Error = r.Err.Error()
 		}
@@ -414,27 +414,27 @@ func (q *inquiry) probeDocument(i int, member netip.AddrPort, r *monitor.Report)
 }
 
 // events is where the process keeps what happens.
-type events struct{ status.Journal }
+type events struct{ api.Journal }
 
 // transition notes that the status of a member has changed.
 func (j *events) transition(of visible, m pool.Member, from, to health.Status, why, answer string) {
 	if !j.Keeps() {
 		return
 	}
-	j.Add(status.Event{Kind: "transition", PoolID: of.id(), Pool: of.allNames()[0], View: of.block().view, Member: m.String(),
+	j.Add(api.Event{Kind: "transition", PoolID: of.id(), Pool: of.allNames()[0], View: of.block().view, Member: m.String(),
 		From: from.String(), To: to.String(), Why: why, Answer: answer})
 }
 
 // answered notes that a pool answers something else though no status has changed.
 func (j *events) answered(p *livePool, why string) {
 	if j.Keeps() {
-		j.Add(status.Event{Kind: "answer", PoolID: p.id(), Pool: p.names[0], View: p.home.view, Why: why, Answer: p.now.Load().Description()})
+		j.Add(api.Event{Kind: "answer", PoolID: p.id(), Pool: p.names[0], View: p.home.view, Why: why, Answer: p.now.Load().Description()})
 	}
 }
 
 // overridden adds the event of a change of an override. e says who made the change and why, apart from who set the
 // override and why.
-func (j *events) overridden(e status.Event) {
+func (j *events) overridden(e api.Event) {
 	o := e.Override
 	e.Kind, e.Pool, e.Member = "override", o.Pool, cmp.Or(o.Member, o.Label)
 	j.Add(e)
@@ -442,7 +442,7 @@ func (j *events) overridden(e status.Event) {
 
 // server notes what the server itself has done.
 func (j *events) server(change, why string) {
-	j.Add(status.Event{Kind: "server", Change: change, Why: why})
+	j.Add(api.Event{Kind: "server", Change: change, Why: why})
 }
 
 // touched notes that something about a pool has changed.

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/monitor"
-	"github.com/coredns-failover/failover/plugin/status"
 )
 
 // TestIndex finds pools by name and by ID, over a reload that fails and one that does not.
@@ -15,7 +15,7 @@ func TestIndex(t *testing.T) {
 		w := newWorld()
 		m := monitor.New(nil)
 		names := func() (all []string) {
-			pools, total := process.Pools(status.Query{Limit: 10})
+			pools, total := process.Pools(api.Query{Limit: 10})
 			for p := range pools {
 				all = append(all, p.Name)
 				if byID, ok := process.PoolByID(p.ID); !ok || byID.Name != p.Name {

@@ -4,14 +4,14 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/coredns-failover/failover/plugin/status"
+	"github.com/coredns-failover/failover/plugin/api"
 )
 
 // summary returns the counts of all pools and overlays of the generation in words. The log has one line with it at the
 // end of each start and reload. This line stands for the first results of all members that are up: a server with
 // 100,000 members would otherwise write 100,000 lines at each start.
 func (g *generation) summary() string {
-	var pools, overlays status.Summary
+	var pools, overlays api.Summary
 	for _, p := range g.pools {
 		p.count(&pools)
 	}
@@ -22,7 +22,7 @@ func (g *generation) summary() string {
 }
 
 // summaryText returns the counts of pools and overlays in words.
-func summaryText(pools, overlays *status.Summary) string {
+func summaryText(pools, overlays *api.Summary) string {
 	var parts []string
 	if pools.Pools > 0 || overlays.Pools == 0 {
 		parts = append(parts, countText(pools.Pools, "pool", "pools")+": "+memberText(pools, "member", "members"))
@@ -41,7 +41,7 @@ func summaryText(pools, overlays *status.Summary) string {
 }
 
 // memberText returns how many members have each status. It leaves out "unknown" if there is no such member.
-func memberText(s *status.Summary, one, many string) string {
+func memberText(s *api.Summary, one, many string) string {
 	text := countText(s.Up, one, many) + " up, " + grouped(s.Down) + " down"
 	if s.Unknown > 0 {
 		text += ", " + grouped(s.Unknown) + " unknown"
@@ -50,7 +50,7 @@ func memberText(s *status.Summary, one, many string) string {
 }
 
 // onOtherTiers returns how many pools do not answer with their primary tier, or "" if all do.
-func onOtherTiers(s *status.Summary) string {
+func onOtherTiers(s *api.Summary) string {
 	var parts []string
 	if s.Backup > 0 {
 		parts = append(parts, countText(s.Backup, "pool", "pools")+" on backup")

@@ -8,23 +8,23 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/monitor"
-	"github.com/coredns-failover/failover/plugin/status"
 )
 
 func TestSummaryText(t *testing.T) {
-	for want, tc := range map[string]struct{ pools, overlays status.Summary }{
-		"25,000 pools: 99,990 members up, 10 down":            {pools: status.Summary{Pools: 25_000, Members: 100_000, Up: 99_990, Down: 10}},
-		"1 pool: 1 member up, 0 down":                         {pools: status.Summary{Pools: 1, Members: 1, Up: 1}},
-		"2 pools: 0 members up, 0 down, 1,234,567 unknown":    {pools: status.Summary{Pools: 2, Members: 1_234_567, Unknown: 1_234_567}},
-		"2 pools: 1 member up, 2 down; 1 pool on backup":      {pools: status.Summary{Pools: 2, Members: 3, Up: 1, Down: 2, Backup: 1}},
-		"9 pools: 1 member up, 999 down; 8 pools on fallback": {pools: status.Summary{Pools: 9, Members: 1000, Up: 1, Down: 999, Fallback: 8}},
+	for want, tc := range map[string]struct{ pools, overlays api.Summary }{
+		"25,000 pools: 99,990 members up, 10 down":            {pools: api.Summary{Pools: 25_000, Members: 100_000, Up: 99_990, Down: 10}},
+		"1 pool: 1 member up, 0 down":                         {pools: api.Summary{Pools: 1, Members: 1, Up: 1}},
+		"2 pools: 0 members up, 0 down, 1,234,567 unknown":    {pools: api.Summary{Pools: 2, Members: 1_234_567, Unknown: 1_234_567}},
+		"2 pools: 1 member up, 2 down; 1 pool on backup":      {pools: api.Summary{Pools: 2, Members: 3, Up: 1, Down: 2, Backup: 1}},
+		"9 pools: 1 member up, 999 down; 8 pools on fallback": {pools: api.Summary{Pools: 9, Members: 1000, Up: 1, Down: 999, Fallback: 8}},
 		"1,000 pools: 998 members up, 1,002 down; 1 pool on backup, 2 pools on fallback": {
-			pools: status.Summary{Pools: 1000, Members: 2000, Up: 998, Down: 1002, Backup: 1, Fallback: 2}},
-		"1 overlay: no address yet": {overlays: status.Summary{Pools: 1}},
+			pools: api.Summary{Pools: 1000, Members: 2000, Up: 998, Down: 1002, Backup: 1, Fallback: 2}},
+		"1 overlay: no address yet": {overlays: api.Summary{Pools: 1}},
 		"1 pool: 2 members up, 0 down; 2 overlays: 1 address up, 3 down, 4 unknown": {
-			pools: status.Summary{Pools: 1, Members: 2, Up: 2}, overlays: status.Summary{Pools: 2, Members: 8, Up: 1, Down: 3, Unknown: 4}},
+			pools: api.Summary{Pools: 1, Members: 2, Up: 2}, overlays: api.Summary{Pools: 2, Members: 8, Up: 1, Down: 3, Unknown: 4}},
 		"0 pools: 0 members up, 0 down": {},
 	} {
 		if got := summaryText(&tc.pools, &tc.overlays); got != want {

@@ -9,19 +9,19 @@ import (
 	"sync"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/status"
+	"github.com/coredns-failover/failover/plugin/api"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/caddy/caddyfile"
 )
 
 // Warnings are the failures of the server's own side that last. Each is read from its source, so that none can outlive
-// its cause. It implements the [status.Source] interface.
-func (r *registry) Warnings() []status.Warning {
-	var all []status.Warning
+// its cause. It implements the [api.Source] interface.
+func (r *registry) Warnings() []api.Warning {
+	var all []api.Warning
 	add := func(kind, text string, since time.Time) {
 		if text != "" {
-			all = append(all, status.Warning{Kind: kind, Text: text, Since: since})
+			all = append(all, api.Warning{Kind: kind, Text: text, Since: since})
 		}
 	}
 	text, since := r.state.failure()

@@ -9,8 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/probe"
-	"github.com/coredns-failover/failover/plugin/status"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -43,8 +43,8 @@ func warnedKinds(t *testing.T) string {
 			}
 		}
 	}
-	if kinds != len(status.WarningKinds) {
-		t.Errorf("There are series of %d kinds of warnings, want all %d", kinds, len(status.WarningKinds))
+	if kinds != len(api.WarningKinds) {
+		t.Errorf("There are series of %d kinds of warnings, want all %d", kinds, len(api.WarningKinds))
 	}
 	return strings.Join(all, " ")
 }
@@ -73,16 +73,16 @@ func TestWarningOfState(t *testing.T) {
 		}
 		began := time.Now()
 		const want = "this decision does not survive a restart of the server: the state file "
-		for action, o := range map[string]status.Outcome{"down": decide(t, "down 192.0.2.1", 0), "up": decide(t, "up 192.0.2.1", 0), "drain": decide(t, "drain 192.0.2.1", 0)} {
+		for action, o := range map[string]api.Outcome{"down": decide(t, "down 192.0.2.1", 0), "up": decide(t, "up 192.0.2.1", 0), "drain": decide(t, "drain 192.0.2.1", 0)} {
 			if len(o.Warnings) != 1 || !strings.HasPrefix(o.Warnings[0], want) || !strings.Contains(o.Warnings[0], "no such file or directory") {
 				t.Errorf("%s warns of %q, want %q and the reason", action, o.Warnings, want)
 			}
 		}
-		dry, err := process.Override(decision("drain 192.0.2.2", 0), status.How{DryRun: true})
+		dry, err := process.Override(decision("drain 192.0.2.2", 0), api.How{DryRun: true})
 		if err != nil || len(dry.Warnings) != 1 || !strings.HasPrefix(dry.Warnings[0], want) {
 			t.Errorf("What a drain would do is %+v, %v, want the warning %q", dry, err, want)
 		}
-		cleared, err := process.Clear(targeted("192.0.2.1"), status.By{}, status.How{})
+		cleared, err := process.Clear(targeted("192.0.2.1"), api.By{}, api.How{})
 		if err != nil || len(cleared.Warnings) != 1 || !strings.HasPrefix(cleared.Warnings[0], want) {
 			t.Errorf("A clear does %+v, %v, want the warning %q", cleared, err, want)
 		}
@@ -153,7 +153,7 @@ func TestDecisionWithoutState(t *testing.T) {
 		if o := decide(t, "drain 192.0.2.1", 0); len(o.Warnings) > 0 || !slices.Equal(o.Notes, []string{ends}) {
 			t.Errorf("It warns of %q and notes %q, want the note %q", o.Warnings, o.Notes, ends)
 		}
-		if o, err := process.Clear(targeted("192.0.2.1"), status.By{}, status.How{}); err != nil || len(o.Warnings)+len(o.Notes) > 0 {
+		if o, err := process.Clear(targeted("192.0.2.1"), api.By{}, api.How{}); err != nil || len(o.Warnings)+len(o.Notes) > 0 {
 			t.Errorf("A clear does %+v, %v, want neither a warning nor a note", o, err)
 		}
 		a := elsewhere(t)
@@ -274,7 +274,7 @@ func TestPoolBegins(t *testing.T) {
 		g.start()
 		before.reloaded()
 		got := make(map[string]time.Time)
-		pools, _ := process.Pools(status.Query{Limit: 10})
+		pools, _ := process.Pools(api.Query{Limit: 10})
 		for p := range pools {
 			got[p.Name] = p.Began
 		}

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/status"
+	"github.com/coredns-failover/failover/plugin/api"
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
@@ -142,9 +142,9 @@ func TestFailedReloadIsSeen(t *testing.T) {
 			address := home + ":" + freePort(t)
 			corefile := block("failover {\n status "+address+"\n}", pool("www.example.org", []*host{h}))
 			s := start(t, corefile)
-			var events struct{ Events []status.Event }
-			seen := func() ([]status.Warning, string) {
-				var d status.Document
+			var events struct{ Events []api.Event }
+			seen := func() ([]api.Warning, string) {
+				var d api.Document
 				get(t, http.DefaultClient, "http://"+address+"/api/v1/pools", &d)
 				get(t, http.DefaultClient, "http://"+address+"/api/v1/events", &events)
 				return d.Warnings, fmt.Sprint(events.Events[len(events.Events)-1].Kind, " ", events.Events[len(events.Events)-1].Change)
@@ -187,7 +187,7 @@ func TestFailedReloadOfFile(t *testing.T) {
 		}
 	}()
 	path := corefileOf(t, process)
-	var d status.Document
+	var d api.Document
 	warned := func() (text string) {
 		get(t, http.DefaultClient, "http://"+address+"/api/v1/pools", &d)
 		for _, w := range d.Warnings {

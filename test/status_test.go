@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/status"
+	"github.com/coredns-failover/failover/plugin/api"
 )
 
 // get is what a server says at a URL.
@@ -73,10 +73,10 @@ func TestStatus(t *testing.T) {
 	token := write(t, "token", "sesame, open the gate\n")
 	address, socket := home+":"+freePort(t), filepath.Join(t.TempDir(), "socket")
 	s := start(t, block(watching(address, socket, token, hosts)))
-	api := "http://" + address + "/api/v1"
+	baseURL := "http://" + address + "/api/v1"
 
-	var d status.Document
-	get(t, http.DefaultClient, api+"/pools", &d)
+	var d api.Document
+	get(t, http.DefaultClient, baseURL+"/pools", &d)
 	if d.Summary.Pools != 2 || d.Summary.Members != 3 || d.Server.Changes != "token" || len(d.Pools) != 2 || d.Pools[1].Name != "www.example.org." {
 		t.Errorf("It shows %+v", d)
 	}
@@ -89,7 +89,7 @@ func TestStatus(t *testing.T) {
 	}
 
 	const drain = `{"action":"drain","author":"alice","for":"1h"}`
-	member := api + "/overrides/pools/www.example.org/members/" + hosts[0].String()
+	member := baseURL + "/overrides/pools/www.example.org/members/" + hosts[0].String()
 	for _, try := range []struct {
 		token string
 		url   string
@@ -97,8 +97,8 @@ func TestStatus(t *testing.T) {
 	}{
 		{"", member, http.StatusUnauthorized},
 		{"sesame", member, http.StatusUnauthorized},
-		{"sesame, open the gate", api + "/overrides/members/192.0.2.1", http.StatusNotFound},
-		{"sesame, open the gate", api + "/overrides/members/127.0.0.3", http.StatusConflict},
+		{"sesame, open the gate", baseURL + "/overrides/members/192.0.2.1", http.StatusNotFound},
+		{"sesame, open the gate", baseURL + "/overrides/members/127.0.0.3", http.StatusConflict},
 		{"sesame, open the gate", member, http.StatusOK},
 	} {
 		if code, said := decide(t, http.DefaultClient, try.url, try.token, drain); code != try.want {
@@ -110,7 +110,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("PUT over the socket: %d: %s", code, said)
 	}
 	wantAddresses(t, s.ask("www.example.org.", 1), "127.0.0.2", "127.0.0.3")
-	if code, said := decide(t, http.DefaultClient, api+"/pools", "sesame, open the gate", drain); code != http.StatusMethodNotAllowed {
+	if code, said := decide(t, http.DefaultClient, baseURL+"/pools", "sesame, open the gate", drain); code != http.StatusMethodNotAllowed {
 		t.Errorf("PUT of the pools: %d: %s", code, said)
 	}
 
@@ -130,9 +130,9 @@ func TestStatusOverReloads(t *testing.T) {
 	address, socket, other := home+":"+freePort(t), filepath.Join(t.TempDir(), "socket"), home+":"+freePort(t)
 	corefile := block(watching(address, socket, token, hosts))
 	s := start(t, corefile)
-	api := "http://" + address + "/api/v1"
+	baseURL := "http://" + address + "/api/v1"
 
-	r, err := http.NewRequest(http.MethodGet, api+"/events?pools=true", nil)
+	r, err := http.NewRequest(http.MethodGet, baseURL+"/events?pools=true", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,19 +189,19 @@ func TestStatusOverReloads(t *testing.T) {
 	heard("reload", "")
 	hosts[0].answer(http.StatusOK)
 	heard("transition", `"from":"down","to":"up"`)
-	var d status.Document
+	var d api.Document
 	get(t, http.DefaultClient, "http://"+other+"/api/v1/pools", &d)
 	if d.Server.Changes != "none" {
 		t.Errorf("Without a token changes are %q, want none", d.Server.Changes)
 	}
 
-	var all struct{ Events []status.Event }
-	get(t, http.DefaultClient, api+"/events?pool=www.example.org", &all)
-	if len(all.Events) < 3 || !slices.ContainsFunc(all.Events, func(e status.Event) bool { return e.From == "up" && e.To == "down" && e.Answer == "127.0.0.3" }) {
+	var all struct{ Events []api.Event }
+	get(t, http.DefaultClient, baseURL+"/events?pool=www.example.org", &all)
+	if len(all.Events) < 3 || !slices.ContainsFunc(all.Events, func(e api.Event) bool { return e.From == "up" && e.To == "down" && e.Answer == "127.0.0.3" }) {
 		t.Errorf("The events before are %+v", all.Events)
 	}
 	for _, want := range []string{"started 2 pools: 3 members up, 0 down", "reloaded 2 pools: 2 members up, 1 down; 1 pool on backup"} {
-		if !slices.ContainsFunc(all.Events, func(e status.Event) bool { return e.Kind == "server" && e.Change+" "+e.Why == want }) {
+		if !slices.ContainsFunc(all.Events, func(e api.Event) bool { return e.Kind == "server" && e.Change+" "+e.Why == want }) {
 			t.Errorf("The events are %+v, want the summary %q among them", all.Events, want)
 		}
 	}

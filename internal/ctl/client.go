@@ -17,7 +17,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/status"
+	"github.com/coredns-failover/failover/plugin/api"
 )
 
 const (
@@ -112,7 +112,7 @@ func (c *client) get(ctx context.Context, path string, query url.Values, into an
 }
 
 // change sets an override, or ends one where change is nil.
-func (c *client) change(ctx context.Context, path string, query url.Values, change *status.Change) (*status.Outcome, error) {
+func (c *client) change(ctx context.Context, path string, query url.Values, change *api.Change) (*api.Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	method, body := http.MethodDelete, any(nil)
@@ -131,7 +131,7 @@ func (c *client) change(ctx context.Context, path string, query url.Values, chan
 		line, _, _ := strings.Cut(string(b), "\n") // as the server reads it
 		r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(line))
 	}
-	outcome := new(status.Outcome)
+	outcome := new(api.Outcome)
 	return outcome, c.do(r, outcome)
 }
 
@@ -174,7 +174,7 @@ func (c *client) stranger(answer *http.Response) error {
 
 // A problem is an error that the server has told.
 type problem struct {
-	status.Problem
+	api.Problem
 	client *client
 }
 
@@ -226,11 +226,11 @@ func (c *client) unreachable(ctx context.Context, err error) error {
 }
 
 // pools reads all pools that are asked for, however many there are.
-func (c *client) pools(ctx context.Context, query url.Values) (*status.Document, error) {
-	all := new(status.Document)
+func (c *client) pools(ctx context.Context, query url.Values) (*api.Document, error) {
+	all := new(api.Document)
 	for {
 		query.Set("offset", strconv.Itoa(len(all.Pools)))
-		var page status.Document
+		var page api.Document
 		if err := c.get(ctx, "pools", query, &page); err != nil {
 			return nil, err
 		}

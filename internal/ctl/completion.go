@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/status"
+	"github.com/coredns-failover/failover/plugin/api"
 )
 
 // scripts have a shell ask failoverctl itself for what comes next: completion words, with the words so far.
@@ -139,12 +139,12 @@ func isBool(f *flag.Flag) bool {
 }
 
 // found are the pools with a text in them, as many as a person would look through.
-func (s *session) found(ctx context.Context, q string) []status.Pool {
+func (s *session) found(ctx context.Context, q string) []api.Pool {
 	c, err := s.client()
 	if err != nil {
 		return nil
 	}
-	var d status.Document
+	var d api.Document
 	if c.get(ctx, "pools", url.Values{"q": {q}, "limit": {"1000"}}, &d) != nil {
 		return nil
 	}

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/status"
+	"github.com/coredns-failover/failover/plugin/api"
 )
 
 var update = flag.Bool("update", false, "write the files in testdata anew")
@@ -37,12 +37,12 @@ func golden(t *testing.T, name, got string) {
 // The sites that vote are shown, and what each says.
 func TestSites(t *testing.T) {
 	d := document()
-	d.Server.Sites = []status.Site{{Name: "fra", Ours: true, Fresh: true}, {Name: "iad", Fresh: true}, {Name: "nrt"}}
+	d.Server.Sites = []api.Site{{Name: "fra", Ours: true, Fresh: true}, {Name: "iad", Fresh: true}, {Name: "nrt"}}
 	var b bytes.Buffer
 	p := &printer{w: &b, zone: time.UTC}
 	p.server(d)
 	probe := d.Pools[0].Tiers[0].Members[0].Probes[0]
-	probe.Votes = []status.Vote{{Site: "fra", Status: "down", Why: "3 failures: timeout"}, {Site: "iad", Status: "up"}}
+	probe.Votes = []api.Vote{{Site: "fra", Status: "down", Why: "3 failures: timeout"}, {Site: "iad", Status: "up"}}
 	p.probe(&d.Pools[0], &probe, false, d.Server.Now)
 	for _, want := range []string{"\nsites: fra (this one), iad, nrt (not heard of)\n", "        fra says down: 3 failures: timeout\n        iad says up\n"} {
 		if !strings.Contains(b.String(), want) {
@@ -54,7 +54,7 @@ func TestSites(t *testing.T) {
 // A warning of the server itself is above the pools, and is in the exit status and in the JSON.
 func TestServerWarnings(t *testing.T) {
 	f := serve(t)
-	f.document.Warnings = []status.Warning{
+	f.document.Warnings = []api.Warning{
 		{Kind: "state", Text: "the state file s cannot be written: read-only file system", Since: before(5 * time.Minute)},
 		{Kind: "status", Text: "status 127.0.0.1:9054: open t: no such file or directory"},
 	}
@@ -71,7 +71,7 @@ func TestServerWarnings(t *testing.T) {
 		t.Errorf("The status is %d, and it says %q, want %d and how many warnings there are", got.status, got.err, no)
 	}
 	got = run(t, "-server", f.URL, "status", "-o", "json")
-	var d status.Document
+	var d api.Document
 	if err := json.Unmarshal([]byte(got.out), &d); err != nil || len(d.Warnings) != 2 || got.status != no {
 		t.Errorf("As JSON: status %d, %v, %s", got.status, err, got.out)
 	}
@@ -106,7 +106,7 @@ func TestJSON(t *testing.T) {
 		pools int
 	}{{[]string{"status"}, 3}, {[]string{"status", "-unwell"}, 2}, {[]string{"explain", "www.example.org"}, 1}} {
 		got := run(t, append([]string{"$FAILOVER_SERVER=" + f.URL, "-o", "json"}, c.args...)...)
-		var d status.Document
+		var d api.Document
 		if err := json.Unmarshal([]byte(got.out), &d); err != nil || got.status != good {
 			t.Fatalf("%q: %v, status %d, %s", c.args, err, got.status, got.err)
 		}

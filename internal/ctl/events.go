@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/status"
+	"github.com/coredns-failover/failover/plugin/api"
 )
 
 func eventsFlags(fs *flag.FlagSet, o *options) {
@@ -27,8 +27,8 @@ func events(ctx context.Context, s *session) error {
 		query = url.Values{"pool": {fqdn(s.args[0])}}
 	}
 	var list struct {
-		Since  time.Time      `json:"since,omitzero"` // the journal knows nothing of the time before
-		Events []status.Event `json:"events"`
+		Since  time.Time   `json:"since,omitzero"` // the journal knows nothing of the time before
+		Events []api.Event `json:"events"`
 	}
 	if err := c.get(ctx, "events", query, &list); err != nil {
 		return err
@@ -62,7 +62,7 @@ func (s *session) followEvents(ctx context.Context, c *client, query url.Values,
 		case "reset":
 			fmt.Fprintln(s.Err, "failoverctl: the server has begun anew; what happened meanwhile is not known")
 		case "transition", "answer", "override", "server":
-			var e status.Event
+			var e api.Event
 			if err := json.Unmarshal(m.data, &e); err != nil {
 				return fmt.Errorf("an event of %s cannot be read: %w", c.word, err)
 			}
@@ -78,7 +78,7 @@ func (s *session) lost(err error) {
 }
 
 // event writes an event in one line.
-func (s *session) event(e *status.Event) error {
+func (s *session) event(e *api.Event) error {
 	if s.output == "json" {
 		if err := s.say.jsonLine(e); err != nil {
 			return err
@@ -90,7 +90,7 @@ func (s *session) event(e *status.Event) error {
 }
 
 // event writes an event in one line, like the server's log.
-func (p *printer) event(e *status.Event) {
+func (p *printer) event(e *api.Event) {
 	pool := e.Pool
 	if e.View != "" {
 		pool += " (view " + e.View + ")"
@@ -142,7 +142,7 @@ func (p *printer) event(e *status.Event) {
 }
 
 // serverText is what the server itself has done.
-func serverText(e *status.Event) text {
+func serverText(e *api.Event) text {
 	switch e.Change {
 	case "started", "reloaded":
 		words := map[string]string{"started": "Server started", "reloaded": "Corefile reloaded"}[e.Change]

@@ -12,12 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/override"
-	"github.com/coredns-failover/failover/plugin/status"
 )
 
 // happened are events of each kind.
-var happened = []status.Event{
+var happened = []api.Event{
 	{ID: "p-1", At: noon, Kind: "transition", Pool: "www.example.org.", Member: "fra 192.0.2.10:443", From: "up", To: "down", Why: "3 failures: connection refused", Answer: "198.51.100.10"},
 	{ID: "p-2", At: noon.Add(time.Second), Kind: "answer", Pool: "www.example.org.", View: "europe", Answer: "192.0.2.10", Why: "a hold is over"},
 	{ID: "p-3", At: noon.Add(time.Minute), Kind: "override", Change: "set", Override: &override.Override{
@@ -32,7 +32,7 @@ var happened = []status.Event{
 }
 
 // ofServer are the events of the server itself.
-var ofServer = []status.Event{
+var ofServer = []api.Event{
 	{ID: "p-4", At: noon.Add(2 * time.Minute), Kind: "server", Change: "reloaded"},
 	{ID: "p-5", At: noon.Add(3 * time.Minute), Kind: "server", Change: "refused", Why: "Corefile:3 - Error during parsing: Unknown directive 'failovr'"},
 }
@@ -77,7 +77,7 @@ func TestOverrideEvents(t *testing.T) {
 func TestEventsOfNoPool(t *testing.T) {
 	f := serve(t)
 	f.mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, _ *http.Request) {
-		problemOf(w, status.Problem{Title: "Not Found", Status: 404, Detail: `no pool has the name "nosuch.", and the journal has no event of such a pool`})
+		problemOf(w, api.Problem{Title: "Not Found", Status: 404, Detail: `no pool has the name "nosuch.", and the journal has no event of such a pool`})
 	})
 	for _, more := range []string{"", "-follow"} {
 		got := run(t, append([]string{"-server", f.URL, "events", "nosuch"}, strings.Fields(more)...)...)
@@ -102,7 +102,7 @@ func TestEvents(t *testing.T) {
 	}
 	var list struct {
 		Since  time.Time
-		Events []status.Event
+		Events []api.Event
 	}
 	got = run(t, "-server", f.URL, "events", "-o", "json")
 	if err := json.Unmarshal([]byte(got.out), &list); err != nil || len(list.Events) != 4 || !list.Since.Equal(noon.Add(-time.Hour)) {
@@ -203,7 +203,7 @@ func TestWatchLines(t *testing.T) {
 		<-hold
 	})
 	got, out, errs := following(t, 3, "-server", f.URL, "watch", "www.example.org", "-o", "json")
-	var last status.Event
+	var last api.Event
 	if err := json.Unmarshal([]byte(strings.Split(out, "\n")[2]), &last); err != nil || got != good || last.ID != "p-3" {
 		t.Errorf("The status is %d, and the events are\n%s%s", got, out, errs)
 	}
@@ -214,7 +214,7 @@ func TestFollowRefused(t *testing.T) {
 	f := serve(t)
 	f.mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.Header.Get("Accept"), "text/event-stream") {
-			problemOf(w, status.Problem{Title: "Too Many Requests", Status: 429, Detail: "there are 100 streams already"})
+			problemOf(w, api.Problem{Title: "Too Many Requests", Status: 429, Detail: "there are 100 streams already"})
 			return
 		}
 		answer(w, map[string]any{"events": nil})
@@ -300,11 +300,11 @@ func TestWatch(t *testing.T) {
 // The end of a start is told as the log has it, in the list and as it comes.
 func TestSummaryEvents(t *testing.T) {
 	const text = "Server started; 25,000 pools: 99,990 members up, 10 down"
-	summary := status.Event{ID: "p-1", At: noon, Kind: "server", Change: "started", Why: "25,000 pools: 99,990 members up, 10 down"}
+	summary := api.Event{ID: "p-1", At: noon, Kind: "server", Change: "started", Why: "25,000 pools: 99,990 members up, 10 down"}
 	f := serve(t)
 	f.mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.Header.Get("Accept"), "text/event-stream") {
-			answer(w, map[string]any{"events": []status.Event{summary}})
+			answer(w, map[string]any{"events": []api.Event{summary}})
 			return
 		}
 		w.Header().Set("Content-Type", "text/event-stream")

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/status"
+	"github.com/coredns-failover/failover/plugin/api"
 )
 
 // explain tells why a name is answered as it is.
@@ -16,7 +16,7 @@ func explain(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	var d status.Document
+	var d api.Document
 	if err := c.get(ctx, "pools/"+segment(fqdn(s.args[0])), nil, &d); err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func explain(ctx context.Context, s *session) error {
 }
 
 // story is all there is to say about a pool's present answer.
-func (p *printer) story(pool *status.Pool, asked string, now time.Time) {
+func (p *printer) story(pool *api.Pool, asked string, now time.Time) {
 	kind := "pool"
 	if pool.Overlay {
 		kind = "overlay"
@@ -66,7 +66,7 @@ func (p *printer) story(pool *status.Pool, asked string, now time.Time) {
 }
 
 // answer is what is answered, and from where.
-func (p *printer) answer(pool *status.Pool, now time.Time) {
+func (p *printer) answer(pool *api.Pool, now time.Time) {
 	a := &pool.Answer
 	p.printf("It answers %s", text{inTier(a).words, bold})
 	if a.Tier == "fallback" {
@@ -83,7 +83,7 @@ func (p *printer) answer(pool *status.Pool, now time.Time) {
 }
 
 // tier is a tier, why it is or is not in use, and its members.
-func (p *printer) tier(pool *status.Pool, i int, now time.Time) {
+func (p *printer) tier(pool *api.Pool, i int, now time.Time) {
 	t := &pool.Tiers[i]
 	if !pool.Overlay {
 		p.printf("\nTier %d ", i)
@@ -112,13 +112,13 @@ func (p *printer) tier(pool *status.Pool, i int, now time.Time) {
 }
 
 // tierInUse is the number of the tier in use; not ok: the fallback is.
-func tierInUse(pool *status.Pool) (tier int, ok bool) {
+func tierInUse(pool *api.Pool) (tier int, ok bool) {
 	_, err := fmt.Sscanf(pool.Answer.Tier, "%d", &tier)
 	return tier, err == nil && tier < len(pool.Tiers)
 }
 
 // member is all about one member.
-func (p *printer) member(pool *status.Pool, m *status.Member, now time.Time) {
+func (p *printer) member(pool *api.Pool, m *api.Member, now time.Time) {
 	p.printf("  %s is %s", m.Member, statusText(m.Status))
 	if !m.Since.IsZero() {
 		p.printf(" since %s (%s)", p.at(m.Since), rough(now.Sub(m.Since)))
@@ -155,7 +155,7 @@ func (p *printer) member(pool *status.Pool, m *status.Member, now time.Time) {
 }
 
 // probe is what a probe has found out.
-func (p *printer) probe(pool *status.Pool, q *status.Probe, several bool, now time.Time) {
+func (p *printer) probe(pool *api.Pool, q *api.Probe, several bool, now time.Time) {
 	p.printf("    %s", q.Probe)
 	if several {
 		p.printf(" says %s", statusText(q.Status))
@@ -217,14 +217,14 @@ func took(d time.Duration) string {
 }
 
 // isFree says whether a member can be used now.
-func isFree(m *status.Member) bool {
+func isFree(m *api.Member) bool {
 	return m.Status != "down" && m.Held.IsZero() && !m.Waiting && !isDrained(m)
 }
 
-func isDrained(m *status.Member) bool { return m.Override != nil && m.Override.Action == "drain" }
+func isDrained(m *api.Member) bool { return m.Override != nil && m.Override.Action == "drain" }
 
 // future is what would change the answer next, the soonest first.
-func (p *printer) future(pool *status.Pool, now time.Time) {
+func (p *printer) future(pool *api.Pool, now time.Time) {
 	type change struct {
 		at    time.Time
 		words string
@@ -264,7 +264,7 @@ func (p *printer) future(pool *status.Pool, now time.Time) {
 }
 
 // turn is how a member's status would change.
-func turn(m *status.Member) string {
+func turn(m *api.Member) string {
 	switch m.Status {
 	case "up":
 		return " is down, if its probes fail"
@@ -276,7 +276,7 @@ func turn(m *status.Member) string {
 
 // concerned are the tiers whose members can change the answer: the one in use and those before it, and all of them in
 // a fallback.
-func concerned(pool *status.Pool) []status.Tier {
+func concerned(pool *api.Pool) []api.Tier {
 	if used, ok := tierInUse(pool); ok {
 		return pool.Tiers[:used+1]
 	}

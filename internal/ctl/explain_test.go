@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/override"
-	"github.com/coredns-failover/failover/plugin/status"
 )
 
 // The end of an override is not the end of a wait that it hides.
@@ -19,7 +19,7 @@ func TestExplainEndOfOverride(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		p := &printer{w: &out, zone: time.UTC}
-		p.future(&status.Pool{Failback: failback, Answer: status.Answer{Tier: "0"}, Tiers: []status.Tier{{Members: []status.Member{{
+		p.future(&api.Pool{Failback: failback, Answer: api.Answer{Tier: "0"}, Tiers: []api.Tier{{Members: []api.Member{{
 			Member: "fra 192.0.2.20:5432", Status: "up", Probed: "up", Override: &override.Override{Action: override.Drain, Until: now.Add(time.Hour)},
 		}}}}}, now)
 		if !strings.HasSuffix(out.String(), want) {

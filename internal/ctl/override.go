@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/override"
-	"github.com/coredns-failover/failover/plugin/status"
 )
 
 // overrideFlags are those of all commands that decide about a member.
@@ -41,7 +41,7 @@ func setFlags(fs *flag.FlagSet, o *options) {
 
 // set sets an override.
 func set(ctx context.Context, s *session) error {
-	change := &status.Change{Action: override.Action(s.name), Reason: s.reason, Author: s.by()}
+	change := &api.Change{Action: override.Action(s.name), Reason: s.reason, Author: s.by()}
 	switch {
 	case s.lasts != "" && s.until != "":
 		return errors.New("-for beside -until, want one of them")
@@ -70,7 +70,7 @@ func unset(ctx context.Context, s *session) error {
 
 // decide has the server do it, and shows what becomes of the answers. Where a pool is left without a usable tier,
 // somebody has to say yes.
-func (s *session) decide(ctx context.Context, query url.Values, change *status.Change) error {
+func (s *session) decide(ctx context.Context, query url.Values, change *api.Change) error {
 	path, err := s.target()
 	if err != nil {
 		return err
@@ -129,7 +129,7 @@ func (s *session) decide(ctx context.Context, query url.Values, change *status.C
 }
 
 // further adds the effects of a dry run that did not fit into its first answer.
-func (s *session) further(ctx context.Context, c *client, path string, query url.Values, change *status.Change, outcome *status.Outcome) error {
+func (s *session) further(ctx context.Context, c *client, path string, query url.Values, change *api.Change, outcome *api.Outcome) error {
 	for s.dryRun && outcome.Members > 0 && len(outcome.Effects) < outcome.Pools-outcome.Unchanged {
 		query.Set("offset", strconv.Itoa(len(outcome.Effects)))
 		next, err := c.change(ctx, path, query, change)
@@ -212,7 +212,7 @@ func parseTime(word string, now time.Time) (time.Time, bool) {
 }
 
 // outcome shows what an override does to the answers.
-func (p *printer) outcome(s *session, o *status.Outcome, becomes string) {
+func (p *printer) outcome(s *session, o *api.Outcome, becomes string) {
 	switch {
 	case o.Override != nil:
 		p.printf("%s: %s\n", o.Override.Target.String(), o.Override.String())
@@ -260,7 +260,7 @@ func (p *printer) outcome(s *session, o *status.Outcome, becomes string) {
 }
 
 // inTier is an answer with its tier.
-func inTier(a *status.Answer) text {
+func inTier(a *api.Answer) text {
 	switch a.Tier {
 	case "":
 		return plain(or(a.Text, "what the next plugins say"))

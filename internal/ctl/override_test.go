@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/override"
-	"github.com/coredns-failover/failover/plugin/status"
 )
 
 // overrides has a server take overrides. Those of 192.0.2.40 leave a pool bare.
@@ -19,22 +19,22 @@ func overrides(f *fake) {
 	f.mux.HandleFunc("/api/v1/overrides/", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer secret" {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			problemOf(w, status.Problem{Title: "Unauthorized", Status: 401, Detail: "no token"})
+			problemOf(w, api.Problem{Title: "Unauthorized", Status: 401, Detail: "no token"})
 			return
 		}
 		bare := strings.Contains(r.URL.Path, "192.0.2.40")
-		o := status.Outcome{DryRun: r.FormValue("dry-run") == "true", Pools: 3, Warnings: []string{}, Effects: []status.Effect{
+		o := api.Outcome{DryRun: r.FormValue("dry-run") == "true", Pools: 3, Warnings: []string{}, Effects: []api.Effect{
 			{
 				Pool: "www.example.org.", Member: "fra 192.0.2.10:443",
-				Before: status.Answer{Tier: "0", Text: "192.0.2.10 198.51.100.10"}, After: status.Answer{Tier: "1", Text: "198.51.100.10"},
+				Before: api.Answer{Tier: "0", Text: "192.0.2.10 198.51.100.10"}, After: api.Answer{Tier: "1", Text: "198.51.100.10"},
 			},
 			{
 				Pool: "api.example.org.", View: "europe", Member: "192.0.2.40:443", Bare: bare,
-				Before: status.Answer{Tier: "0", Text: "192.0.2.40"}, After: status.Answer{Tier: "0", Text: "192.0.2.40"},
+				Before: api.Answer{Tier: "0", Text: "192.0.2.40"}, After: api.Answer{Tier: "0", Text: "192.0.2.40"},
 			},
 		}}
 		if bare {
-			o.Effects[1].After = status.Answer{Tier: "fallback", Text: "192.0.2.40 (fallback all)"}
+			o.Effects[1].After = api.Answer{Tier: "fallback", Text: "192.0.2.40 (fallback all)"}
 			o.Warnings = []string{"api.example.org. would be left without a usable tier, and answer 192.0.2.40 (fallback all)"}
 		}
 		if r.Method == http.MethodDelete && !bare {
@@ -45,7 +45,7 @@ func overrides(f *fake) {
 			o.Override = &override.Override{Target: override.Target{Member: "192.0.2.10"}, Action: override.Drain, Author: "alice@ns1", Until: noon, Reason: "new disks"}
 		}
 		if bare && r.FormValue("force") != "true" && !o.DryRun {
-			problemOf(w, status.Problem{Type: "#last-usable", Title: "Conflict", Status: 409, Detail: "api.example.org. would be left without a usable tier", Outcome: &o})
+			problemOf(w, api.Problem{Type: "#last-usable", Title: "Conflict", Status: 409, Detail: "api.example.org. would be left without a usable tier", Outcome: &o})
 			return
 		}
 		answer(w, o)
@@ -173,12 +173,12 @@ func TestOverride(t *testing.T) {
 func TestOverrideJSON(t *testing.T) {
 	f := serve(t)
 	overrides(f)
-	var o status.Outcome
+	var o api.Outcome
 	got := run(t, withToken(t, "secret"), "-server", f.URL, "-o", "json", "drain", "192.0.2.10")
 	if err := json.Unmarshal([]byte(got.out), &o); err != nil || got.status != good || len(o.Effects) != 2 {
 		t.Errorf("drain -o json: %v, status %d, %s", err, got.status, got.out)
 	}
-	var p status.Problem
+	var p api.Problem
 	got = runIn(t, World{Person: true}, withToken(t, "secret"), "-server", f.URL, "-o", "json", "drain", "192.0.2.40")
 	if err := json.Unmarshal([]byte(got.out), &p); err != nil || got.status != no || p.Outcome == nil {
 		t.Errorf("drain -o json of the last: %v, status %d, %s", err, got.status, got.out)

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/coredns-failover/failover/internal/directives"
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/override"
-	"github.com/coredns-failover/failover/plugin/status"
 
 	_ "github.com/coredns/coredns/core/plugin" // check reads whole Corefiles.
 )
@@ -34,35 +34,35 @@ var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 func before(d time.Duration) time.Time { return noon.Add(-d) }
 
 // up and down are members as the server tells of them.
-func up(member, address, label string) status.Member {
-	return status.Member{
+func up(member, address, label string) api.Member {
+	return api.Member{
 		Member: member, Address: address, Label: label, Status: "up", Since: before(72 * time.Hour), Why: "1 pass", Next: noon.Add(7 * time.Second),
-		Probes: []status.Probe{{
+		Probes: []api.Probe{{
 			Probe: "http://:8080/healthz", Status: "up", Since: before(72 * time.Hour), Needed: 3, Due: noon.Add(2 * time.Second),
-			Last: &status.Result{At: before(3 * time.Second), Passed: true, Took: 0.0123},
+			Last: &api.Result{At: before(3 * time.Second), Passed: true, Took: 0.0123},
 		}},
 	}
 }
 
-func down(member, address, label string) status.Member {
+func down(member, address, label string) api.Member {
 	m := up(member, address, label)
 	m.Status, m.Since, m.Why, m.Next = "down", before(5*time.Minute), "3 failures: connection refused", noon.Add(6*time.Second)
 	m.Probes[0].Status, m.Probes[0].Needed = "down", 2
-	m.Probes[0].Last = &status.Result{At: before(time.Second), Took: 0.0005, Error: "connection refused"}
+	m.Probes[0].Last = &api.Result{At: before(time.Second), Took: 0.0005, Error: "connection refused"}
 	return m
 }
 
 // answered is a member that is in the answer.
-func answered(m status.Member) status.Member {
+func answered(m api.Member) api.Member {
 	m.Answered = true
 	return m
 }
 
 // document is a server with a pool that is well, one on its backup, and one in fallback.
-func document() *status.Document {
-	pool := func(name string, answer status.Answer, tiers ...status.Tier) status.Pool {
+func document() *api.Document {
+	pool := func(name string, answer api.Answer, tiers ...api.Tier) api.Pool {
 		answer.Since = before(5 * time.Minute)
-		return status.Pool{
+		return api.Pool{
 			ID: name, Name: name, Names: []string{name}, Block: "example.org.", Unwell: answer.Tier != "0", Answer: answer, Tiers: tiers,
 			Fallback: "all", Failback: "auto", Order: "fixed", Interval: 5, Recheck: 1, Timeout: 2, Fall: 3, Rise: 2, Require: 1, MinTTL: 5, MaxTTL: 60,
 		}
@@ -73,17 +73,17 @@ func document() *status.Document {
 		Reason: "new disks", Author: "alice@ns1", Since: before(time.Hour), Until: noon.Add(2 * time.Hour),
 	}
 	drained.Probed = "up"
-	return &status.Document{
-		Server:  status.Process{Version: "0.1.0", Host: "ns1", Started: before(76 * time.Hour), Now: noon, Changes: "token"},
-		Summary: status.Summary{Pools: 3, Fallback: 1, Backup: 1, Unwell: 2, Members: 6, Up: 4, Down: 2, Overrides: 1},
-		Pools: []status.Pool{
-			pool("api.example.org.", status.Answer{Tier: "fallback", Text: "192.0.2.40 (fallback all)", Addresses: []string{"192.0.2.40"}, TTL: 6},
-				status.Tier{Need: 1, Members: []status.Member{answered(down("192.0.2.40:443", "192.0.2.40:443", ""))}}),
-			pool("db.example.org.", status.Answer{Tier: "1", Text: "192.0.2.22", Addresses: []string{"192.0.2.22"}, TTL: 6},
-				status.Tier{Need: 1, Members: []status.Member{down("db1 192.0.2.20:5432", "192.0.2.20:5432", "db1"), drained}},
-				status.Tier{Usable: true, Need: 1, Members: []status.Member{answered(up("192.0.2.22:5432", "192.0.2.22:5432", ""))}}),
-			pool("www.example.org.", status.Answer{Tier: "0", Text: "192.0.2.10 198.51.100.10", Addresses: []string{"192.0.2.10", "198.51.100.10"}, TTL: 7},
-				status.Tier{Usable: true, Need: 1, Members: []status.Member{
+	return &api.Document{
+		Server:  api.Process{Version: "0.1.0", Host: "ns1", Started: before(76 * time.Hour), Now: noon, Changes: "token"},
+		Summary: api.Summary{Pools: 3, Fallback: 1, Backup: 1, Unwell: 2, Members: 6, Up: 4, Down: 2, Overrides: 1},
+		Pools: []api.Pool{
+			pool("api.example.org.", api.Answer{Tier: "fallback", Text: "192.0.2.40 (fallback all)", Addresses: []string{"192.0.2.40"}, TTL: 6},
+				api.Tier{Need: 1, Members: []api.Member{answered(down("192.0.2.40:443", "192.0.2.40:443", ""))}}),
+			pool("db.example.org.", api.Answer{Tier: "1", Text: "192.0.2.22", Addresses: []string{"192.0.2.22"}, TTL: 6},
+				api.Tier{Need: 1, Members: []api.Member{down("db1 192.0.2.20:5432", "192.0.2.20:5432", "db1"), drained}},
+				api.Tier{Usable: true, Need: 1, Members: []api.Member{answered(up("192.0.2.22:5432", "192.0.2.22:5432", ""))}}),
+			pool("www.example.org.", api.Answer{Tier: "0", Text: "192.0.2.10 198.51.100.10", Addresses: []string{"192.0.2.10", "198.51.100.10"}, TTL: 7},
+				api.Tier{Usable: true, Need: 1, Members: []api.Member{
 					answered(up("fra 192.0.2.10:443", "192.0.2.10:443", "fra")), answered(up("nyc 198.51.100.10:443", "198.51.100.10:443", "nyc")),
 				}}),
 		},
@@ -95,7 +95,7 @@ func document() *status.Document {
 type fake struct {
 	*httptest.Server
 	mux      *http.ServeMux
-	document *status.Document // what it says; not to be written to after the first request
+	document *api.Document // what it says; not to be written to after the first request
 
 	mu       sync.Mutex // guards requests
 	requests []string   // "PUT /api/v1/... {body}"
@@ -136,11 +136,11 @@ func serve(t *testing.T) *fake {
 	f.mux.HandleFunc("GET /api/v1/pools/{name}", func(w http.ResponseWriter, r *http.Request) {
 		for _, p := range d.Pools {
 			if p.Name == r.PathValue("name") {
-				answer(w, status.Document{Server: d.Server, Pools: []status.Pool{p}, Total: 1})
+				answer(w, api.Document{Server: d.Server, Pools: []api.Pool{p}, Total: 1})
 				return
 			}
 		}
-		problemOf(w, status.Problem{Title: "Not Found", Status: 404, Detail: fmt.Sprintf("no pool answers for %q", r.PathValue("name"))})
+		problemOf(w, api.Problem{Title: "Not Found", Status: 404, Detail: fmt.Sprintf("no pool answers for %q", r.PathValue("name"))})
 	})
 	return f
 }
@@ -157,7 +157,7 @@ func answer(w http.ResponseWriter, v any) {
 	json.NewEncoder(w).Encode(v)
 }
 
-func problemOf(w http.ResponseWriter, p status.Problem) {
+func problemOf(w http.ResponseWriter, p api.Problem) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.Status)
 	json.NewEncoder(w).Encode(p)

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/status"
+	"github.com/coredns-failover/failover/plugin/api"
 )
 
 func statusFlags(fs *flag.FlagSet, o *options) {
@@ -18,7 +18,7 @@ func statusFlags(fs *flag.FlagSet, o *options) {
 }
 
 // statusOf is what the session asks for.
-func statusOf(ctx context.Context, s *session) (*status.Document, error) {
+func statusOf(ctx context.Context, s *session) (*api.Document, error) {
 	c, err := s.client()
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func showStatus(ctx context.Context, s *session) error {
 }
 
 // warned is an error if the server has a warning: its text is with the document.
-func warned(d *status.Document) error {
+func warned(d *api.Document) error {
 	if len(d.Warnings) == 0 {
 		return nil
 	}
@@ -66,7 +66,7 @@ func warned(d *status.Document) error {
 }
 
 // server is one line about the process and all of its pools.
-func (p *printer) server(d *status.Document) {
+func (p *printer) server(d *api.Document) {
 	sum := d.Summary
 	p.printf("%s, up %s: %s, %s", d.Server.Host, rough(d.Server.Now.Sub(d.Server.Started)), count(sum.Pools, "pool"), count(sum.Members, "member"))
 	for _, n := range []struct {
@@ -109,7 +109,7 @@ func (p *printer) server(d *status.Document) {
 }
 
 // pools is a table of pools.
-func (p *printer) pools(pools []status.Pool, now time.Time) {
+func (p *printer) pools(pools []api.Pool, now time.Time) {
 	t := table{{styled(bold, "POOL"), styled(bold, "TIER"), styled(bold, "UP"), styled(bold, "TTL"), styled(bold, "ANSWER"), styled(bold, "NOT WELL")}}
 	for i := range pools {
 		pool := &pools[i]
@@ -128,7 +128,7 @@ func (p *printer) pools(pools []status.Pool, now time.Time) {
 }
 
 // title is a pool's name, with the view where there is one.
-func title(p *status.Pool) string {
+func title(p *api.Pool) string {
 	if p.View != "" {
 		return p.Name + " (view " + p.View + ")"
 	}
@@ -136,7 +136,7 @@ func title(p *status.Pool) string {
 }
 
 // tierText is the tier in use.
-func tierText(p *status.Pool) text {
+func tierText(p *api.Pool) text {
 	switch p.Answer.Tier {
 	case "":
 		return plain("overlay")
@@ -148,7 +148,7 @@ func tierText(p *status.Pool) text {
 	return styled(yellow, p.Answer.Tier)
 }
 
-func ttlText(p *status.Pool) string {
+func ttlText(p *api.Pool) string {
 	if p.Overlay {
 		return "-"
 	}
@@ -159,7 +159,7 @@ func ttlText(p *status.Pool) string {
 const maxAddresses = 3
 
 // answerText is what is answered, in short.
-func answerText(p *status.Pool) string {
+func answerText(p *api.Pool) string {
 	switch n := len(p.Answer.Addresses); {
 	case p.Overlay:
 		return "what the next plugins say"
@@ -175,7 +175,7 @@ func answerText(p *status.Pool) string {
 const maxNotWell = 2
 
 // notWell is what is out of the ordinary about a pool's members, the worst first, in short.
-func notWell(p *status.Pool, now time.Time) string {
+func notWell(p *api.Pool, now time.Time) string {
 	var rest [4][]string // by how bad they are
 	for _, tier := range p.Tiers {
 		for i := range tier.Members {
@@ -192,7 +192,7 @@ func notWell(p *status.Pool, now time.Time) string {
 }
 
 // condition is what is out of the ordinary about a member, from 0 for the worst; "": nothing.
-func condition(m *status.Member, now time.Time) (int, string) {
+func condition(m *api.Member, now time.Time) (int, string) {
 	switch {
 	case m.Override != nil:
 		words := string(m.Override.Action)

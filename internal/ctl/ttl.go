@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/status"
+	"github.com/coredns-failover/failover/plugin/api"
 )
 
 // term is how soon a member could change the answer, and how that is made up.
@@ -17,7 +17,7 @@ type term struct {
 }
 
 // ttlWords is where a pool's TTL comes from: the soonest change of the members concerned, within MIN to MAX.
-func ttlWords(pool *status.Pool, now time.Time) string {
+func ttlWords(pool *api.Pool, now time.Time) string {
 	least, most := time.Duration(pool.MinTTL)*time.Second, time.Duration(pool.MaxTTL)*time.Second
 	if least == most {
 		return fmt.Sprintf("TTL %ds, as the Corefile says.", pool.Answer.TTL)
@@ -61,7 +61,7 @@ func ttlWords(pool *status.Pool, now time.Time) string {
 
 // termOf is how soon a member could change the answer, as plugin/pool has it: when its status could change, with the
 // hold where it is not used now, or the end of its hold if it came back after limit.
-func termOf(pool *status.Pool, m *status.Member, limit, now time.Time) term {
+func termOf(pool *api.Pool, m *api.Member, limit, now time.Time) term {
 	var t term
 	switch o := m.Override; {
 	case o != nil && o.Until.IsZero():
@@ -88,7 +88,7 @@ const forever time.Duration = math.MaxInt64
 
 // heldLimit returns the return of the last held member that the tier in use needs. Held members that came back later are
 // not used. It is zero if the tier needs no held member.
-func heldLimit(pool *status.Pool) time.Time {
+func heldLimit(pool *api.Pool) time.Time {
 	used, ok := tierInUse(pool)
 	if !ok || pool.Tiers[used].Usable {
 		return time.Time{}
@@ -111,7 +111,7 @@ func heldLimit(pool *status.Pool) time.Time {
 
 // statusTerm is how soon a member's status could change: when so many of its probes have changed theirs that too many,
 // or too few, of them are up.
-func statusTerm(pool *status.Pool, m *status.Member) term {
+func statusTerm(pool *api.Pool, m *api.Member) term {
 	var up, down []term
 	all := make([]term, 0, len(m.Probes))
 	for i := range m.Probes {
@@ -144,7 +144,7 @@ func nth(terms []term, n int) term {
 
 // probeTerm is how soon a probe's status could change, counted from its latest result. Each result that is still needed
 // comes after recheck, but one that agrees with the status is followed by the interval first.
-func probeTerm(pool *status.Pool, q *status.Probe) term {
+func probeTerm(pool *api.Pool, q *api.Probe) term {
 	interval, recheck := seconds(pool.Interval), seconds(pool.Recheck)
 	left := q.Needed - q.Against
 	words := count(left, "failure") + " away from down"

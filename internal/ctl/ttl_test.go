@@ -8,27 +8,27 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
-	"github.com/coredns-failover/failover/plugin/status"
 )
 
 // How soon a probe changes its status, as the documentation of the TTL has it.
 func TestProbeTerm(t *testing.T) {
-	p := &status.Pool{Interval: 5, Recheck: 1}
-	passed, failed := &status.Result{Passed: true}, &status.Result{}
+	p := &api.Pool{Interval: 5, Recheck: 1}
+	passed, failed := &api.Result{Passed: true}, &api.Result{}
 	for _, c := range []struct {
-		probe status.Probe
+		probe api.Probe
 		want  string
 	}{
-		{status.Probe{Status: "up", Needed: 3, Last: passed}, "7s, 3 failures away from down: interval 5s + 2 x recheck 1s"},
-		{status.Probe{Status: "up", Needed: 3, Against: 2, Last: failed}, "1s, 1 failure away from down: 1 x recheck 1s"},
-		{status.Probe{Status: "up", Needed: 5, Against: 3, Last: passed}, "6s, 2 failures away from down: interval 5s + 1 x recheck 1s"}, // with a window
-		{status.Probe{Status: "up", Needed: 1, Last: passed}, "5s, 1 failure away from down: interval 5s"},
-		{status.Probe{Status: "down", Needed: 2, Last: failed}, "6s, 2 passes away from up: interval 5s + 1 x recheck 1s"},
-		{status.Probe{Status: "down", Needed: 2, Against: 1, Last: passed}, "1s, 1 pass away from up: 1 x recheck 1s"},
-		{status.Probe{Status: "unknown", Needed: 3}, "3s, 3 failures away from down: 3 x recheck 1s"},
-		{status.Probe{Status: "unknown", Needed: 3, Against: 1, Last: failed}, "2s, 2 failures away from down: 2 x recheck 1s"},
+		{api.Probe{Status: "up", Needed: 3, Last: passed}, "7s, 3 failures away from down: interval 5s + 2 x recheck 1s"},
+		{api.Probe{Status: "up", Needed: 3, Against: 2, Last: failed}, "1s, 1 failure away from down: 1 x recheck 1s"},
+		{api.Probe{Status: "up", Needed: 5, Against: 3, Last: passed}, "6s, 2 failures away from down: interval 5s + 1 x recheck 1s"}, // with a window
+		{api.Probe{Status: "up", Needed: 1, Last: passed}, "5s, 1 failure away from down: interval 5s"},
+		{api.Probe{Status: "down", Needed: 2, Last: failed}, "6s, 2 passes away from up: interval 5s + 1 x recheck 1s"},
+		{api.Probe{Status: "down", Needed: 2, Against: 1, Last: passed}, "1s, 1 pass away from up: 1 x recheck 1s"},
+		{api.Probe{Status: "unknown", Needed: 3}, "3s, 3 failures away from down: 3 x recheck 1s"},
+		{api.Probe{Status: "unknown", Needed: 3, Against: 1, Last: failed}, "2s, 2 failures away from down: 2 x recheck 1s"},
 	} {
 		got := probeTerm(p, &c.probe)
 		if text := got.soonest.String() + ", " + got.words; text != c.want {
@@ -45,20 +45,20 @@ func TestTTLAgrees(t *testing.T) {
 	for range 5_000 {
 		hold := time.Duration(rnd.IntN(3)) * 10 * time.Second
 		p := pool.Pool{Policy: &pool.Policy{Min: pool.Min{Count: 1 + rnd.IntN(2)}, Hold: hold, MinTTL: 5 * time.Second, MaxTTL: time.Duration(6+rnd.IntN(60)) * time.Second}}
-		d := &status.Pool{
+		d := &api.Pool{
 			Interval: 5, Recheck: 1, Hold: hold.Seconds(), Require: 1 + rnd.IntN(2), MinTTL: 5, MaxTTL: int(p.MaxTTL.Seconds()),
 		}
 		var health []pool.Health
 		for tier := range 1 + rnd.IntN(3) {
 			var members []pool.Member
-			docs := status.Tier{Need: p.Min.Count}
+			docs := api.Tier{Need: p.Min.Count}
 			usable := 0
 			for i := range 2 + rnd.IntN(2) {
 				members = append(members, pool.Member{Addr: netip.AddrFrom4([4]byte{192, 0, byte(tier), byte(i)})})
-				m := status.Member{Member: fmt.Sprintf("%d/%d", tier, i)}
+				m := api.Member{Member: fmt.Sprintf("%d/%d", tier, i)}
 				for range 2 {
-					q := status.Probe{Status: any("up", "up", "down", "unknown"), Needed: 3}
-					if q.Last = new(status.Result); q.Status == "up" {
+					q := api.Probe{Status: any("up", "up", "down", "unknown"), Needed: 3}
+					if q.Last = new(api.Result); q.Status == "up" {
 						q.Last.Passed = true
 					}
 					if rnd.IntN(3) == 0 {
@@ -120,14 +120,14 @@ func TestTTLAgrees(t *testing.T) {
 	if len(told) != 8 {
 		t.Errorf("Only of these was told: %v", told)
 	}
-	d := &status.Pool{Answer: status.Answer{Tier: "0", TTL: 30}, MinTTL: 30, MaxTTL: 30}
+	d := &api.Pool{Answer: api.Answer{Tier: "0", TTL: 30}, MinTTL: 30, MaxTTL: 30}
 	if got, want := ttlWords(d, noon), "TTL 30s, as the Corefile says."; got != want {
 		t.Errorf("Of a fixed TTL is told %q, want %q", got, want)
 	}
 }
 
 // statusOfProbes is what so many probes that have to pass make of a member.
-func statusOfProbes(probes []status.Probe, require int) string {
+func statusOfProbes(probes []api.Probe, require int) string {
 	n := make(map[string]int)
 	for _, p := range probes {
 		n[p.Status]++

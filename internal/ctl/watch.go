@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coredns-failover/failover/plugin/status"
+	"github.com/coredns-failover/failover/plugin/api"
 )
 
 // watch shows what happens, as it happens: on a terminal the pools as they are, else the events in lines.
@@ -32,10 +32,10 @@ func watch(ctx context.Context, s *session) error {
 
 // scene is what is on the terminal.
 type scene struct {
-	document *status.Document
-	events   []status.Event // the latest
-	lost     error          // nil: what is shown is what is
-	ahead    time.Duration  // of the server's clock
+	document *api.Document
+	events   []api.Event   // the latest
+	lost     error         // nil: what is shown is what is
+	ahead    time.Duration // of the server's clock
 }
 
 // draw shows the pools, and shows them anew when something has changed, and each second for what has grown older.
@@ -103,21 +103,21 @@ func (s *session) take(ctx context.Context, c *client, now *scene, m message) er
 		}
 		now.document, now.lost, now.ahead = d, nil, time.Until(d.Server.Now)
 	case "pool":
-		var p status.Pool
+		var p api.Pool
 		if err := json.Unmarshal(m.data, &p); err != nil {
 			return fmt.Errorf("a pool of %s cannot be read: %w", c.word, err)
 		}
-		if i := slices.IndexFunc(now.document.Pools, func(known status.Pool) bool { return known.ID == p.ID }); i >= 0 {
+		if i := slices.IndexFunc(now.document.Pools, func(known api.Pool) bool { return known.ID == p.ID }); i >= 0 {
 			now.document.Pools[i] = p
 		}
 	case "warnings":
-		var list struct{ Warnings []status.Warning }
+		var list struct{ Warnings []api.Warning }
 		if err := json.Unmarshal(m.data, &list); err != nil {
 			return fmt.Errorf("the warnings of %s cannot be read: %w", c.word, err)
 		}
 		now.document.Warnings = list.Warnings
 	case "transition", "answer", "override", "server":
-		var e status.Event
+		var e api.Event
 		if err := json.Unmarshal(m.data, &e); err != nil {
 			return fmt.Errorf("an event of %s cannot be read: %w", c.word, err)
 		}
@@ -128,11 +128,11 @@ func (s *session) take(ctx context.Context, c *client, now *scene, m message) er
 }
 
 // shown is what the session watches.
-func (s *session) shown(ctx context.Context, c *client) (*status.Document, error) {
+func (s *session) shown(ctx context.Context, c *client) (*api.Document, error) {
 	if len(s.args) == 0 {
 		return c.pools(ctx, url.Values{})
 	}
-	d := new(status.Document)
+	d := new(api.Document)
 	return d, c.get(ctx, "pools/"+segment(fqdn(s.args[0])), nil, d)
 }
 
@@ -154,7 +154,7 @@ func (s *session) picture(now *scene) {
 		now.document.Server.Now, now.document.Summary = at, summary(now.document)
 		p.server(now.document)
 		pools = slices.Clone(pools)
-		slices.SortStableFunc(pools, func(a, b status.Pool) int { return unwell(&b) - unwell(&a) })
+		slices.SortStableFunc(pools, func(a, b api.Pool) int { return unwell(&b) - unwell(&a) })
 		room := max(3, rows-4-len(now.document.Warnings)-min(len(now.events), rows/3))
 		p.pools(pools[:min(len(pools), room)], at)
 		if more := len(pools) - room; more > 0 {
@@ -179,7 +179,7 @@ func (s *session) picture(now *scene) {
 	s.say.write("\x1b[H\x1b[?7l" + strings.ReplaceAll(strings.Join(lines, ""), "\n", "\x1b[K\n") + "\x1b[J\x1b[?7h")
 }
 
-func unwell(p *status.Pool) int {
+func unwell(p *api.Pool) int {
 	if p.Unwell {
 		return 1
 	}
@@ -188,8 +188,8 @@ func unwell(p *status.Pool) int {
 
 // summary counts over all pools of a document that has them all. How many overrides there are is not to be seen from
 // pools.
-func summary(d *status.Document) status.Summary {
-	sum := status.Summary{Pools: len(d.Pools), Overrides: d.Summary.Overrides}
+func summary(d *api.Document) api.Summary {
+	sum := api.Summary{Pools: len(d.Pools), Overrides: d.Summary.Overrides}
 	for i := range d.Pools {
 		p := &d.Pools[i]
 		sum.Unwell += unwell(p)

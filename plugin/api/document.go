@@ -1,8 +1,8 @@
-// Package status serves what a name server answers now, and why: a page for people, JSON and a stream of events for
+// Package api serves what a name server answers now, and why: a page for people, JSON and a stream of events for
 // programs, and the way in for an operator's decisions.
 //
 // It knows nothing of DNS. What there is to see and to decide is behind a [Source].
-package status
+package api
 
 import (
 	"time"
