@@ -1,9 +1,7 @@
 package api
 
 import (
-	"crypto/sha256"
-	_ "embed" // the page
-	"encoding/base64"
+	"embed"
 	"encoding/json"
 	"fmt"
 	"iter"
@@ -12,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,8 +18,8 @@ import (
 	"sync/atomic"
 )
 
-//go:embed page.html
-var page string
+//go:embed page
+var pageFiles embed.FS
 
 //go:embed openapi.yaml
 var description string
@@ -29,7 +28,6 @@ var description string
 type Server struct {
 	source  Source
 	journal *Journal
-	policy  string // for the content of the page
 	streams atomic.Int32
 
 	looking sync.Mutex // one look over all pools after the other: they cost processor time that queries need
@@ -37,20 +35,16 @@ type Server struct {
 
 // NewServer returns a server, which is served by [Listeners].
 func NewServer(source Source, journal *Journal) *Server {
-	return &Server{source: source, journal: journal, policy: contentPolicy(page)}
+	return &Server{source: source, journal: journal}
 }
 
-// contentPolicy lets a page run its own script and style, speak to its own server, and nothing else.
-func contentPolicy(page string) string {
-	hash := func(element string) string {
-		_, rest, _ := strings.Cut(page, "<"+element+">")
-		text, _, _ := strings.Cut(rest, "</"+element+">")
-		sum := sha256.Sum256([]byte(text))
-		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
-	}
-	return "default-src 'none'; script-src " + hash("script") + "; style-src " + hash("style") +
-		"; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-}
+// contentPolicy lets the page load scripts and styles from its own server, speak to it, and nothing else. An inline
+// script or style is refused.
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// contentTypes has the types of the files that the page loads. A file of another type is not served.
+var contentTypes = map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 
 // route is a path, and what is done for each method.
 type route struct {
@@ -75,7 +69,8 @@ func (s *Server) routes() []route {
 // handler has the routes, behind what keeps other web pages out.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
-	for _, route := range s.routes() {
+	// The files of the page are no part of the API, so openapi.yaml does not describe them.
+	for _, route := range append(s.routes(), route{"/page/{file}", map[string]http.HandlerFunc{"GET": pageFile}}) {
 		var allow []string
 		for _, method := range []string{"GET", "PUT", "DELETE"} {
 			if h := route.methods[method]; h != nil {
@@ -91,9 +86,7 @@ func (s *Server) handler() http.Handler {
 			problem(w, http.StatusMethodNotAllowed, fmt.Sprintf("method %s, want %s", r.Method, strings.Join(allow, " or ")))
 		})
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		problem(w, http.StatusNotFound, "there is nothing at "+strconv.Quote(r.URL.Path))
-	})
+	mux.HandleFunc("/", nothing)
 	foreign := http.NewCrossOriginProtection()
 	foreign.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.refused(r, "foreign-origin")
@@ -135,11 +128,37 @@ func isOurs(host string) bool {
 	return err == nil && host == strings.ToLower(name)
 }
 
-func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", s.policy)
+// nothing answers a request for a path that the server does not have.
+func nothing(w http.ResponseWriter, r *http.Request) {
+	problem(w, http.StatusNotFound, "there is nothing at "+strconv.Quote(r.URL.Path))
+}
+
+func (s *Server) page(w http.ResponseWriter, r *http.Request) {
+	servePage(w, r, "index.html", "text/html; charset=utf-8")
+}
+
+// pageFile serves a script or a style of the page.
+func pageFile(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("file")
+	contentType, ok := contentTypes[filepath.Ext(name)]
+	if !ok {
+		nothing(w, r)
+		return
+	}
+	servePage(w, r, name, contentType)
+}
+
+// servePage writes an embedded file under the policy of the page.
+func servePage(w http.ResponseWriter, r *http.Request, name, contentType string) {
+	text, err := pageFiles.ReadFile("page/" + name)
+	if err != nil {
+		nothing(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Security-Policy", contentPolicy)
 	w.Header().Set("Cache-Control", "no-cache")
-	fmt.Fprint(w, page)
+	_, _ = w.Write(text)
 }
 
 func describe(w http.ResponseWriter, _ *http.Request) {
