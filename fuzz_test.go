@@ -21,6 +21,7 @@ import (
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/rrset"
+	"github.com/coredns-failover/failover/plugin/state"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/caddy/caddyfile"
@@ -542,25 +543,25 @@ func FuzzState(f *testing.F) {
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		k, err := readState(file, time.Minute, now)
+		k, err := state.Read(file, time.Minute, now)
 		if err != nil && k != nil {
 			t.Fatalf("There is %+v besides the error %v", k, err)
 		}
 		if k == nil {
 			return
 		}
-		for _, o := range k.overrides {
+		for _, o := range k.Overrides {
 			if again := o; again.Check() != nil || !again.Equal(&o) || !o.Until.IsZero() && !o.Until.After(now) {
 				t.Errorf("The override %+v is kept", o)
 			}
 		}
-		for key, s := range k.statuses {
+		for key, s := range k.Statuses {
 			if s.Status != health.Up && s.Status != health.Down {
 				t.Errorf("%v is %s", key, s.Status)
 			}
 		}
 		_, p := newWorld().generate(t, monitor.New(nil), nil, three+"failback manual\nfallback last\n}")
-		for _, kept := range k.pools {
+		for _, kept := range k.Pools {
 			p.pools[0].recall(kept)
 		}
 		for _, i := range p.pools[0].last {

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/coredns-failover/failover/plugin/api"
 	"github.com/coredns-failover/failover/plugin/monitor"
 	"github.com/coredns-failover/failover/plugin/override"
+	"github.com/coredns-failover/failover/plugin/state"
 )
 
 // process is what all generations share, and which of them there are.
@@ -58,8 +60,8 @@ type generation struct {
 	zones    map[zoneKey]*zone // of the pools
 	outlets  []outlet
 	operation
-	kept    *kept  // what the state file had; nil: nothing that is of use
-	notKept string // why the state is not written although the Corefile says so; "": it is, or is not to be
+	kept    *state.Restored // what the state file had; nil: nothing that is of use
+	notKept string          // why the state is not written although the Corefile says so; "": it is, or is not to be
 
 	members int         // of all pools
 	tidy    *time.Timer // see tidyAfter
@@ -153,7 +155,10 @@ func (g *generation) start() {
 		process.sharing.use(g.share, process.adopt(g.kept))
 	}
 	if g.kept != nil {
-		g.monitor.Recall(g.kept.known)
+		g.monitor.Recall(func(question string, target netip.AddrPort) (monitor.Known, bool) {
+			k, ok := g.kept.Status(question, target)
+			return monitor.Known(k), ok
+		})
 	}
 
 	before := make(map[poolKey]*livePool)

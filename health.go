@@ -138,7 +138,7 @@ func (p *livePool) start(g *generation, before *livePool, silent bool) {
 	if before != nil {
 		held = p.follow(before)
 	} else if g.kept != nil {
-		known := g.kept.pools[p.id()]
+		known := g.kept.Pools[p.id()]
 		manual = known.Manual
 		p.recall(known)
 	}

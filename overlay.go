@@ -172,7 +172,7 @@ func (o *overlay) start(g *generation, before *overlay, silent bool) {
 		before.mu.Unlock()
 	}
 	if before == nil && g.kept != nil {
-		o.recall(g.kept.pools[o.id()])
+		o.recall(g.kept.Pools[o.id()])
 	}
 	for _, f := range o.follow() {
 		if f.unsure = f.belief.Load().status == health.Unknown; f.unsure {

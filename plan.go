@@ -16,6 +16,7 @@ import (
 	"github.com/coredns-failover/failover/plugin/health"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/probe"
+	"github.com/coredns-failover/failover/plugin/state"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -53,7 +54,7 @@ func (p *Plan) StateTrouble() (at string, err error) {
 		return "", nil
 	}
 	s := p.corefile.generation.state
-	_, err = readState(s.file, s.maxAge, time.Now())
+	_, err = state.Read(s.file, s.maxAge, time.Now())
 	if err == nil {
 		if info, e := os.Stat(filepath.Dir(s.file)); e != nil {
 			err = e

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coredns-failover/failover/plugin/monitor"
+	"github.com/coredns-failover/failover/plugin/state"
 )
 
 // keeping are the directives of a pool whose state is kept in a file.
@@ -130,7 +131,7 @@ func TestStateIsRefreshed(t *testing.T) {
 
 func savedAt(t *testing.T, file string) time.Time {
 	t.Helper()
-	var d stateDocument
+	var d state.Document
 	data, err := os.ReadFile(file)
 	if err == nil {
 		err = json.Unmarshal(data, &d)
@@ -234,11 +235,11 @@ func TestStateUnwritable(t *testing.T) {
 // Of two processes one writes the file, and the other says which. When that ends it takes its place.
 func TestStateOfTwo(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "state")
-	lock, err := lockFile(file + ".lock")
+	lock, err := state.Lock(file + ".lock")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lockFile(file + ".lock"); err == nil {
+	if _, err := state.Lock(file + ".lock"); err == nil {
 		t.Skip("no locks here")
 	}
 	synctest.Test(t, func(t *testing.T) {

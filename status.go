@@ -19,6 +19,7 @@ import (
 	"github.com/coredns-failover/failover/plugin/override"
 	"github.com/coredns-failover/failover/plugin/pool"
 	"github.com/coredns-failover/failover/plugin/quorum"
+	"github.com/coredns-failover/failover/plugin/state"
 
 	"github.com/miekg/dns"
 )
@@ -31,7 +32,7 @@ type visible interface {
 	count(*api.Summary)
 	isUnwell() bool
 	block() *block
-	keep() (s statePool, ok bool)
+	keep() (s state.Pool, ok bool)
 	covers(name string) (exactly, below bool)
 }
 

@@ -24,7 +24,8 @@ var arrows = map[string][]string{
 	"quorum":   {"health"},
 	"rrset":    nil,
 	"share":    {"health", "override", "quorum"},
-	"status":   {"override"},
+	"state":    {"health", "override"},
+	"api":      {"override"},
 }
 
 // arithmetic are the packages that read no clock, start no goroutine, take no lock, open no connection and write no log.

@@ -1,6 +1,6 @@
 //go:build !unix || solaris || aix
 
-package failover
+package state
 
 import "os"
 

@@ -1,6 +1,6 @@
 //go:build unix && !solaris && !aix
 
-package failover
+package state
 
 import (
 	"errors"
@@ -12,9 +12,9 @@ import (
 	"syscall"
 )
 
-// lockFile locks a file, which has the number of the process in it, until it is closed or the process ends. It is not
+// Lock locks a file, which has the number of the process in it, until it is closed or the process ends. It is not
 // removed: somebody else could have it open already.
-func lockFile(name string) (*os.File, error) {
+func Lock(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
