@@ -141,8 +141,11 @@ func (c *config) status(p property) error {
 			l.Cert, l.Key = c.path(args[1]), c.path(args[2])
 		case "mode":
 			mode, err := strconv.ParseUint(args[1], 8, 9)
-			if err != nil || !l.IsSocket() {
-				return p.errorf("status %s mode %q, want the mode of a unix socket, such as 0660", p.args[0], args[1])
+			if err != nil {
+				return p.errorf("status %s mode %q, want an octal mode such as 0660", p.args[0], args[1])
+			}
+			if !l.IsSocket() {
+				return p.errorf("status %s with mode %q, want a mode for a unix socket only: an address has none", p.args[0], args[1])
 			}
 			l.Mode = fs.FileMode(mode)
 		}
@@ -166,7 +169,9 @@ func listenAddress(word string) (string, error) {
 		return "unix://" + path, nil
 	}
 	host, port, err := net.SplitHostPort(word)
-	if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || n == 0 {
+	if n, portErr := strconv.ParseUint(port, 10, 16); err == nil && port != "" && (portErr != nil || n == 0) {
+		return "", fmt.Errorf("status %q has the port %q, want a number from 1 to 65535", word, port)
+	} else if err != nil || portErr != nil {
 		return "", fmt.Errorf("status %q, want HOST:PORT, as in 127.0.0.1:9054, or unix:///run/failover.sock", word)
 	}
 	if _, err := netip.ParseAddr(host); err != nil && host != "" && host != "localhost" {

@@ -66,7 +66,7 @@ func TestDashboardNames(t *testing.T) {
 	for _, shown := range regexp.MustCompile("(?m)^\\* `("+unseen.String()+`\w*)(?:\{(.*)\})?`).FindAllStringSubmatch(content(t, "../README.md"), -1) {
 		labels[shown[1]] = nil
 		if shown[3] != "" {
-			labels[shown[1]] = strings.Split(shown[3], ", ")
+			labels[shown[1]] = slices.Sorted(slices.Values(strings.Split(shown[3], ", ")))
 		}
 	}
 	for _, native := range regexp.MustCompile(`(?m)^# TYPE (\w+) histogram$`).FindAllStringSubmatch(live, -1) {

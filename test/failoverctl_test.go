@@ -84,7 +84,7 @@ func TestFailoverctl(t *testing.T) {
 		run(0, []string{`overridden since .*: drain by alice@\S+ until .*: new disks; its probes say up`, `the override of a .* ends`}, "explain", "www.example.org")
 		run(1, []string{`www\.example\.org\., b .*: the answer would become .*fallback all`, `not done: a pool would be left without a usable tier; -force`}, "drain", "b", "-pool", "WWW.example.org")
 		wantAddresses(t, s.ask("www.example.org.", dns.TypeA), "127.0.0.3")
-		run(2, []string{`none is`}, "drain", "127.0.0.77")
+		run(2, []string{`no pool has the member "127.0.0.77"`}, "drain", "127.0.0.77")
 		run(0, []string{`set 127\.0\.0\.2: drain by alice@\S+ until .*: new disks\n`}, "events")
 
 		run(0, []string{`127\.0\.0\.2: clear\n`, `the answer becomes 127\.0\.0\.2 127\.0\.0\.3 \(tier 0\)`}, "clear", "127.0.0.2")

@@ -43,6 +43,8 @@ func TestMetricNames(t *testing.T) {
 		"coredns_failover_probe_duration_seconds": "HISTOGRAM kind",
 		"coredns_failover_probe_lateness_seconds": "HISTOGRAM",
 		"coredns_failover_overrides":              "GAUGE action",
+		"coredns_failover_refused_changes_total":  "COUNTER reason",
+		"coredns_failover_warnings":               "GAUGE kind",
 	}
 	all, err := prometheus.DefaultGatherer.Gather()
 	if err != nil {
